@@ -1,0 +1,1 @@
+"""Tests of waD and wactl."""

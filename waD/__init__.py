@@ -1,0 +1,1 @@
+"""WhatsApp sessions as a Unix service: the daemon."""
