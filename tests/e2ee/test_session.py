@@ -460,6 +460,19 @@ def test_the_most_telling_error_wins() -> None:
     assert bob.refuse(alice, (kind, near)).code == "bad_mac"
 
 
+def test_a_bad_mac_tells_more_than_a_jump() -> None:
+    """The archived session could check the MAC; the current one gave up before."""
+    alice, bob = acquainted()
+    letters = [alice.send(bob, b"so far") for _ in range(10)]
+    for letter in letters:
+        bob.receive(alice, letter)
+    alice.initiate(bob)
+    bob.receive(alice, alice.send(bob, b"new"))
+    body = messages.parse_signal_message(letters[-1][1])
+    forged = messages.encode_signal_body(body.ratchet_key, 2005, 0, body.ciphertext) + body.mac
+    assert bob.refuse(alice, ("msg", forged)).code == "bad_mac"
+
+
 def test_simultaneous_initiation() -> None:
     alice, bob = Device("alice", 1), Device("bob", 2)
     from_alice, from_bob = alice.send(bob, b"a"), bob.send(alice, b"b")

@@ -23,7 +23,8 @@ from waD.e2ee.messages import (
     parse_signal_message,
 )
 from waD.e2ee.record import SessionRecord, SessionState, expire_skipped
-from waD.e2ee.x3dh import LocalIdentity, PreKeyBundle
+from waD.e2ee.x3dh import LocalIdentity as LocalIdentity
+from waD.e2ee.x3dh import PreKeyBundle as PreKeyBundle
 
 MessageKind: TypeAlias = Literal["msg", "pkmsg"]
 FindKey: TypeAlias = Callable[[int], curve.KeyPair | None]
