@@ -1,0 +1,1 @@
+"""Measurements against other implementations, both sides in the same run; results are JSON."""

@@ -1,0 +1,160 @@
+// Drives one Baileys socket: NDJSON events on stdout, NDJSON commands on stdin.
+//
+//   node driver.mjs MODULES_DIR
+//
+// Commands:  {"do":"connect","url","authDir","rootKey","pushName"?,"readReceipts"?}  {"do":"send","to","text","id"?}
+//            {"do":"read","chat","ids"}  {"do":"presence","kind","to"?}  {"do":"check","number"}
+//            {"do":"logout"}  {"do":"close"}  {"do":"quit"}; each may have a "tag" that the answer repeats.
+// Events:    {"event":"qr"|"open"|"closed"|"message"|"update"|"receipt"|"presence"|"done"|"failed"|"offline", …}
+import { createRequire } from 'node:module'
+import { createInterface } from 'node:readline'
+import { pathToFileURL } from 'node:url'
+import { join } from 'node:path'
+
+// The Signal library writes to the console, which is our stdout: events must be alone there.
+for (const name of ['log', 'info', 'warn', 'debug']) {
+  console[name] = console.error
+}
+
+const modules = process.argv[2]
+const require = createRequire(join(modules, 'package.json'))
+const load = async name => import(pathToFileURL(require.resolve(name)).href)
+const { default: makeWASocket, useMultiFileAuthState, WA_CERT_DETAILS, DisconnectReason } =
+  await load('@whiskeysockets/baileys')
+const { default: pino } = await load('pino')
+
+const say = event => process.stdout.write(JSON.stringify(event) + '\n')
+const logger = pino({ level: process.env.BAILEYS_LOG || 'silent' }, pino.destination(2))
+
+let socket
+let wanted
+let saving = Promise.resolve()
+const sent = new Map()
+
+const textOf = message => {
+  const inner = message?.deviceSentMessage?.message ?? message
+  return inner?.conversation ?? inner?.extendedTextMessage?.text ?? null
+}
+
+const connect = async options => {
+  wanted = options
+  const { state, saveCreds } = await useMultiFileAuthState(options.authDir)
+  if (WA_CERT_DETAILS && options.rootKey) {
+    WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(options.rootKey, 'hex')
+  }
+  const current = makeWASocket({
+    auth: state,
+    logger,
+    waWebSocketUrl: options.url,
+    version: [2, 3000, 1043857760],
+    browser: ['Mac OS', 'Chrome', '14.4.1'],
+    syncFullHistory: false,
+    markOnlineOnConnect: true,
+    fireInitQueries: true,
+    getMessage: async key => sent.get(key.id)
+  })
+  socket = current
+  const { ev } = current
+  ev.on('creds.update', () => {
+    saving = saving.then(saveCreds)
+  })
+  ev.on('connection.update', async update => {
+    if (update.qr) {
+      say({ event: 'qr', qr: update.qr })
+    }
+    if (update.receivedPendingNotifications) {
+      say({ event: 'offline' })
+    }
+    if (update.connection === 'open') {
+      say({ event: 'open', me: current.user })
+    }
+    if (update.connection === 'close') {
+      await saving
+      const code = update.lastDisconnect?.error?.output?.statusCode ?? null
+      say({ event: 'closed', code, error: String(update.lastDisconnect?.error?.message ?? '') })
+      if (code === DisconnectReason.restartRequired && socket === current && wanted) {
+        await connect(wanted)
+      }
+    }
+  })
+  ev.on('messages.upsert', ({ messages, type }) => {
+    for (const { key, message, pushName, status, messageTimestamp, messageStubType, messageStubParameters } of messages) {
+      say({
+        event: 'message',
+        type,
+        key,
+        text: textOf(message),
+        kinds: message ? Object.keys(message) : [],
+        pushName: pushName ?? null,
+        status: status ?? null,
+        t: Number(messageTimestamp ?? 0),
+        stub: messageStubType ?? null,
+        stubParameters: messageStubParameters ?? []
+      })
+    }
+  })
+  ev.on('messages.update', updates => {
+    for (const { key, update } of updates) {
+      say({ event: 'update', key, status: update.status ?? null, stub: update.messageStubParameters ?? [] })
+    }
+  })
+  ev.on('message-receipt.update', updates => {
+    for (const { key, receipt } of updates) {
+      say({ event: 'receipt', key, receipt })
+    }
+  })
+  ev.on('presence.update', update => say({ event: 'presence', ...update }))
+  ev.on('messaging-history.set', ({ syncType, progress, messages, chats }) =>
+    say({ event: 'history', syncType, progress, messages: messages.length, chats: chats.length })
+  )
+  ev.on('lid-mapping.update', mapping => say({ event: 'mapping', ...mapping }))
+}
+
+const close = async () => {
+  wanted = undefined
+  const current = socket
+  socket = undefined
+  if (current) {
+    await current.end(undefined)
+  }
+  await saving
+}
+
+const commands = {
+  connect,
+  send: async ({ to, text, id }) => {
+    const message = await socket.sendMessage(to, { text }, id ? { messageId: id } : {})
+    sent.set(message.key.id, message.message)
+    return { id: message.key.id }
+  },
+  read: async ({ chat, ids }) => socket.readMessages(ids.map(id => ({ remoteJid: chat, id, fromMe: false }))),
+  presence: async ({ kind, to }) =>
+    kind === 'subscribe' ? socket.presenceSubscribe(to) : socket.sendPresenceUpdate(kind, to),
+  check: async ({ number }) => ({ found: await socket.onWhatsApp(number) }),
+  logout: async () => {
+    wanted = undefined
+    await socket.logout()
+  },
+  close,
+  quit: async () => {
+    await close()
+    process.exit(0)
+  }
+}
+
+process.on('unhandledRejection', error => say({ event: 'crash', error: String(error?.stack ?? error) }))
+say({ event: 'ready' })
+for await (const line of createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line)
+  const work = commands[command.do]
+  if (!work) {
+    say({ event: 'failed', tag: command.tag, error: `unknown command ${command.do}` })
+    continue
+  }
+  Promise.resolve()
+    .then(() => work(command))
+    .then(result => say({ event: 'done', tag: command.tag, result: result ?? null }))
+    .catch(error => say({ event: 'failed', tag: command.tag, error: String(error?.stack ?? error) }))
+}
+await close()
+process.exit(0)

@@ -1,0 +1,1 @@
+"""The event model, the durable event log, subscriptions."""

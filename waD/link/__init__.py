@@ -1,0 +1,1 @@
+"""One connection: websocket, handshake, requests and answers, keepalive, pairing, login, prekeys."""

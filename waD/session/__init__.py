@@ -1,0 +1,1 @@
+"""The life of a session across connections: state machine, policy, outbox, manager."""

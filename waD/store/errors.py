@@ -1,0 +1,53 @@
+"""What the store can refuse or fail to do. Every message names the file or session, and what to do next."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Base of everything the store raises."""
+
+
+class StorageUnavailable(StoreError):
+    """The database cannot be written or read now: disk full, read-only, input/output error."""
+
+
+class StoreDamaged(StoreError):
+    """The database is not what this program wrote; nothing was changed."""
+
+
+class StoreTooNew(StoreError):
+    """A newer version of this program has migrated the database; nothing was changed."""
+
+
+class StoreLocked(StoreError):
+    """Another process uses the database.
+
+    Attributes:
+        holder: who, as far as its lock file says.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class LeaseLost(StoreError):
+    """Another owner took the session over: commit nothing, send nothing (chapter 08 §6.4)."""
+
+
+class SessionUnknown(StoreError):
+    """There is no session of that name or id."""
+
+
+class CursorExpired(StoreError):
+    """Events behind that cursor are no longer kept.
+
+    Attributes:
+        oldest: the smallest cursor from which reading is complete.
+    """
+
+    def __init__(self, cursor: int, oldest: int) -> None:
+        super().__init__(
+            f"events after cursor {cursor} are no longer kept; the oldest usable cursor is {oldest}"
+        )
+        self.oldest = oldest

@@ -1,0 +1,202 @@
+"""Opening the database file: lock, permissions, pragmas, migrations (chapter 08 §6.3)."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from waD.store.errors import StorageUnavailable, StoreDamaged, StoreError, StoreLocked, StoreTooNew
+
+BUSY_TIMEOUT_S: Final = 5.0
+APPLICATION_ID: Final = 0x57614400
+MAX_HOLDER: Final = 400
+_DAMAGE: Final = ("malformed", "not a database", "corrupt")
+
+
+class Migration(NamedTuple):
+    """One numbered step of the schema."""
+
+    version: int
+    name: str
+    script: str
+
+    @property
+    def checksum(self) -> bytes:
+        """SHA-256 of the script; a recorded one that differs means another history."""
+        return hashlib.sha256(self.script.encode()).digest()
+
+
+def migrations() -> list[Migration]:
+    """All steps, in order."""
+    found = []
+    for entry in (resources.files("waD.store.sqlite") / "migrations").iterdir():
+        number, _, rest = entry.name.partition("_")
+        if rest.endswith(".sql"):
+            found.append(Migration(int(number), rest.removesuffix(".sql"), entry.read_text("utf-8")))
+    return sorted(found)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, naming the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(path, error) from error
+
+
+def translate(path: Path, error: sqlite3.Error) -> StoreError:
+    """The store's word for an error of SQLite."""
+    text = str(error)
+    if any(word in text for word in _DAMAGE):
+        return StoreDamaged(
+            f"{path} is damaged ({text}): stop the daemon, keep a copy of the file, and restore a backup"
+        )
+    return StorageUnavailable(
+        f"{path} cannot be used ({text}): check free space and permissions of its directory"
+    )
+
+
+class FileLock:
+    """One process per database file: a lock on a file beside it, whose text says who holds it."""
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(database.name + ".lock")
+        self._database = database
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreLocked: another process has it; the message names the process.
+            StorageUnavailable: the lock file cannot be written.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageUnavailable(f"{self.path} cannot be opened: {error.strerror}") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, MAX_HOLDER, 0).decode("utf-8", "replace").strip() or "an unknown process"
+            os.close(fd)
+            raise StoreLocked(
+                f"{self._database} is in use by {holder}: stop that process, or use another state directory",
+                holder,
+            ) from None
+        text = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text, 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back; the file stays, since removing it would race with the next holder."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def prepare_directory(path: Path) -> None:
+    """Make the directory of a database, closed to everybody else."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageUnavailable(f"{path.parent} cannot be made: {error.strerror}") from None
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """Open a connection with the durability this program relies on."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if readonly:
+            connection.execute("PRAGMA query_only=ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open, check and migrate; the caller holds the file lock.
+
+    Raises:
+        StoreDamaged: not a database of this program, or its pages are broken.
+        StoreTooNew: migrated by a newer program.
+        StorageUnavailable: anything the system refuses.
+    """
+    fresh = not path.exists()
+    if not fresh and path.stat().st_size == 0:
+        raise StoreDamaged(f"{path} is empty: restore it from a backup, or remove it to begin with a new one")
+    if fresh:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with translated(path):
+        connection = connect(path)
+        try:
+            if not fresh:
+                _check(connection, path)
+            _migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if found != APPLICATION_ID and tables:
+        raise StoreDamaged(f"{path} is a database of another program: name another file")
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise StoreDamaged(f"{path} is damaged ({verdict}): keep a copy of the file, and restore a backup")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS wa_schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, "
+        "checksum BLOB NOT NULL, applied_at INTEGER NOT NULL) STRICT"
+    )
+    applied = dict(connection.execute("SELECT version, checksum FROM wa_schema_migrations").fetchall())
+    steps = migrations()
+    newest = max(applied, default=0)
+    if newest > steps[-1].version:
+        raise StoreTooNew(
+            f"{path} has schema version {newest}, and this program knows {steps[-1].version}: "
+            "install the newer program again, or restore a backup made before it ran"
+        )
+    for step in steps:
+        if step.version not in applied:
+            _apply(connection, step)
+        elif applied[step.version] != step.checksum:
+            raise StoreDamaged(
+                f"{path} was made by another build: its schema step {step.version} differs from ours"
+            )
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+
+
+def _apply(connection: sqlite3.Connection, step: Migration) -> None:
+    record = (
+        "INSERT INTO wa_schema_migrations VALUES "
+        f"({step.version}, '{step.name}', x'{step.checksum.hex()}', "
+        "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));"
+    )
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{step.script}\n{record}\nCOMMIT;")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,184 @@
+"""A running session's view of its own state: cached reads, one commit per unit, a fencing token in each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+import trio
+
+from waD.store.engine import CommitUnit, ResetAuth
+from waD.store.model import MessageRow, OutboxRow, SessionRow
+from waD.store.unit import Committed, ItemKey, ItemValue, Record, Unit
+
+if TYPE_CHECKING:
+    from waD.store.store import Store
+
+T = TypeVar("T")
+
+CACHED_ITEMS: Final = 512
+"""Items kept decoded for one session; a busy one talks to fewer devices at a time."""
+MAX_ROWS: Final = 1000
+
+
+class SessionState:
+    """Reads and writes one session's state, as its one owner.
+
+    Attributes:
+        row: the session's row as it was when the session was attached or last committed by us.
+        lock: whoever builds a unit holds it from the first read to the commit; no request to the network is awaited
+            while it is held (chapter 03 §8.3 S4).
+    """
+
+    def __init__(self, store: Store, row: SessionRow, creds: bytes | None) -> None:
+        self._store = store
+        self._engine = store.engine
+        self.row = row
+        self._creds = creds
+        self._cache: OrderedDict[ItemKey, ItemValue | None] = OrderedDict()
+        self._commits = 0
+        self.lock = trio.Lock()
+
+    @property
+    def session_id(self) -> str:
+        """The connectionId."""
+        return self.row.id
+
+    @property
+    def creds(self) -> bytes | None:
+        """The credentials document as last committed; None before the first."""
+        return self._creds
+
+    def unit(self) -> Unit:
+        """An empty unit of work."""
+        return Unit()
+
+    async def commit(self, unit: Unit) -> Committed:
+        """Make a unit durable, then visible.
+
+        Raises:
+            LeaseLost: the session has another owner: send nothing any more.
+            StoreError: nothing was committed; what the unit touched is forgotten and will be read anew.
+        """
+        if unit.empty:
+            return Committed(self.row.auth_version, [])
+        try:
+            committed: Committed = await self._store.write(
+                CommitUnit(self.session_id, self.row.lease_token, unit)
+            )
+        except BaseException:
+            for key in unit.items:
+                self._cache.pop(key, None)
+            raise
+        self._commits += 1
+        for item, value in unit.items.items():
+            self._remember(item, value)
+        if unit.creds is not None:
+            self._creds = unit.creds
+        return committed
+
+    async def reset_auth(self, creds: bytes) -> int:
+        """Seal the auth state and begin a new one; returns the sealed version (chapter 08 §6.7).
+
+        Raises:
+            LeaseLost: the session has another owner.
+        """
+        sealed: int = await self._store.write(ResetAuth(self.session_id, self.row.lease_token, creds))
+        self._cache.clear()
+        self._creds = creds
+        return sealed
+
+    async def item(self, kind: str, key: str, unit: Unit | None = None) -> bytes | None:
+        """One item in its stored form, with the unit's own changes."""
+        value = await self._value(kind, key, unit)
+        return value.serialize() if isinstance(value, Record) else value
+
+    async def record(
+        self, kind: str, key: str, parse: Callable[[bytes], T], unit: Unit | None = None
+    ) -> T | None:
+        """One item decoded; the decoded object stays in the cache.
+
+        Raises:
+            whatever `parse` raises for a damaged item.
+        """
+        value = await self._value(kind, key, unit)
+        if not isinstance(value, bytes):
+            return cast("T | None", value)
+        decoded = parse(value)
+        own = unit is not None and (kind, key) in unit.items
+        if not own and self._cache.get((kind, key)) is value and isinstance(decoded, Record):
+            self._remember((kind, key), decoded)
+        return decoded
+
+    async def items(self, kind: str, keys: Sequence[str], unit: Unit | None = None) -> dict[str, bytes]:
+        """The named items that exist, in their stored form."""
+        missing = [key for key in keys if not self._known((kind, key), unit)]
+        if missing:
+            await self._load(kind, missing)
+        values = {key: await self.item(kind, key, unit) for key in keys}
+        return {key: value for key, value in values.items() if value is not None}
+
+    async def all_items(self, kind: str) -> Mapping[str, bytes]:
+        """All committed items of a kind; not cached."""
+        return await self._store.read(self._engine.items, self.session_id, kind, None)
+
+    def _known(self, item: ItemKey, unit: Unit | None) -> bool:
+        return item in self._cache or (unit is not None and item in unit.items)
+
+    async def _value(self, kind: str, key: str, unit: Unit | None) -> ItemValue | None:
+        item = (kind, key)
+        if unit is not None and item in unit.items:
+            return unit.items[item]
+        if item in self._cache:
+            self._cache.move_to_end(item)
+            return self._cache[item]
+        return (await self._load(kind, [key])).get(key)
+
+    async def _load(self, kind: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Read from the database. What a commit overtook is not remembered: it may be the state before it."""
+        commits = self._commits
+        found = await self._store.read(self._engine.items, self.session_id, kind, keys)
+        if commits == self._commits:
+            for key in keys:
+                if (kind, key) not in self._cache:
+                    self._remember((kind, key), found.get(key))
+        return found
+
+    def _remember(self, item: ItemKey, value: ItemValue | None) -> None:
+        self._cache[item] = value
+        self._cache.move_to_end(item)
+        while len(self._cache) > CACHED_ITEMS:
+            self._cache.popitem(last=False)
+
+    async def outbox(
+        self, states: Sequence[str] = ("queued", "sending"), limit: int = MAX_ROWS
+    ) -> list[OutboxRow]:
+        """Messages on their way, oldest first."""
+        return await self._store.read(self._engine.outbox, self.session_id, states, limit)
+
+    async def outbox_by_ref(self, client_ref: str) -> OutboxRow | None:
+        """The row of an idempotency key."""
+        return await self._store.outbox_row(self.session_id, client_ref=client_ref)
+
+    async def outbox_by_message_id(self, message_id: str) -> OutboxRow | None:
+        """The row of a message id."""
+        return await self._store.outbox_row(self.session_id, message_id=message_id)
+
+    async def plaintext(self, chats: Sequence[str], message_id: str) -> bytes | None:
+        """What we sent under that id in one of these spellings of a chat."""
+        found = dict(await self._store.read(self._engine.plaintext, self.session_id, message_id))
+        return next((found[chat] for chat in chats if chat in found), None)
+
+    async def find_message(self, message_id: str, chat: str | None = None) -> list[MessageRow]:
+        """Messages of that id, in one chat or all."""
+        found = await self._store.message(self.session_id, message_id)
+        return [row for row in found if chat is None or row.chat == chat]
+
+    async def journal_seen(self, chat: str, sender: str, message_id: str) -> list[bytes]:
+        """Hashes of the ciphertexts already handled under that key."""
+        return await self._store.read(self._engine.journal_seen, self.session_id, chat, sender, message_id)
+
+    async def journal_ciphers(self, hashes: Sequence[bytes]) -> set[bytes]:
+        """Which of these ciphertexts were handled before."""
+        return await self._store.read(self._engine.journal_ciphers, self.session_id, hashes)
