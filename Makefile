@@ -7,7 +7,7 @@ LINT_STAMP := $(VENV)/.lint-installed
 DIR ?= tests/vectors
 PYTEST_ARGS ?=
 
-.PHONY: demo run test soak lint types bench vectors proto clean
+.PHONY: test lint types bench vectors proto clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -18,21 +18,11 @@ $(STAMP): pyproject.toml | $(BIN)/python
 	touch $@
 
 $(LINT_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet '.[lint]' --no-deps --dry-run >/dev/null
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	touch $@
 
-demo: $(STAMP)
-	$(BIN)/python -m waD.sandbox.demo
-
-run: $(STAMP)
-	$(BIN)/waD
-
 test: $(STAMP)
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
-
-soak: $(STAMP)
-	$(BIN)/python -m pytest -q -m soak $(PYTEST_ARGS)
 
 lint: $(LINT_STAMP)
 	$(BIN)/ruff check .
