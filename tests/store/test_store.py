@@ -313,7 +313,7 @@ async def test_history_is_paged_newest_first_and_never_deleted(store: Store, sta
     await state.commit(unit)
     first = await store.messages(state.session_id, limit=2)
     assert [row.message_id for row in first] == ["M4", "M3"]
-    rest = await store.messages(state.session_id, chat="2@lid", before_seq=first[-1].seq)
+    rest = await store.messages(state.session_id, chats=["2@lid"], before_seq=first[-1].seq)
     assert [row.message_id for row in rest] == ["M2", "M1", "M0"]
     engine = store.engine
     assert isinstance(engine, SqliteEngine)
@@ -445,3 +445,38 @@ async def test_a_full_disk_fails_loudly_and_changes_nothing(store: Store, state:
     await state.commit(unit)
     assert await state.item("session", "big") == bytes(1 << 20)
     assert await store.integrity_check() == []
+
+
+async def test_item_keys_by_prefix_see_the_unit(state: SessionState) -> None:
+    unit = state.unit()
+    for key in ("15.0", "15.1", "150.0", "16.0"):
+        unit.put("session", key, b"x")
+    unit.put("identity", "15.2", b"x")
+    await state.commit(unit)
+    assert await state.item_keys("session", "15.") == ["15.0", "15.1"]
+    later = state.unit()
+    later.delete("session", "15.0")
+    later.put("session", "15.9", b"y")
+    assert await state.item_keys("session", "15.", later) == ["15.1", "15.9"]
+    assert await state.item_keys("session", "15.") == ["15.0", "15.1"]
+
+
+async def test_moving_a_person_keeps_what_the_new_key_holds(store: Store, state: SessionState) -> None:
+    unit = state.unit()
+    unit.add_message(text("A1", chat="2@s.whatsapp.net", sender="2@s.whatsapp.net"))
+    unit.add_message(text("A2", chat="2@s.whatsapp.net", sender="1@lid", from_me=True))
+    unit.add_message(text("A1"))
+    unit.enqueue(msgspec.structs.replace(queued(), chat="2@s.whatsapp.net"))
+    await state.commit(unit)
+    unit = state.unit()
+    unit.move_person("2@s.whatsapp.net", "2@lid")
+    await state.commit(unit)
+    found = {(row.chat, row.sender, row.message_id) for row in await store.messages(state.session_id)}
+    assert found == {
+        ("2@s.whatsapp.net", "2@s.whatsapp.net", "A1"),
+        ("2@lid", "1@lid", "A2"),
+        ("2@lid", "2@lid", "A1"),
+    }
+    assert [row.chat for row in await state.outbox()] == ["2@lid"]
+    both = await store.messages(state.session_id, chats=["2@lid", "2@s.whatsapp.net"])
+    assert len(both) == 3

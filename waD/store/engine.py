@@ -107,6 +107,10 @@ class Engine(Protocol):
         """The named items of a kind that exist; all of the kind for None."""
         ...
 
+    def item_keys(self, session_id: str, kind: str, prefix: str) -> list[str]:
+        """Keys of the items of a kind that begin with a text, in order."""
+        ...
+
     def events(
         self, after: int, limit: int, session_id: str | None, types: Sequence[str] | None
     ) -> list[EventRow]:
@@ -118,9 +122,9 @@ class Engine(Protocol):
         ...
 
     def messages(
-        self, session_id: str, chat: str | None, before_seq: int | None, limit: int
+        self, session_id: str, chats: Sequence[str] | None, before_seq: int | None, limit: int
     ) -> list[MessageRow]:
-        """The newest messages before a position, newest first."""
+        """The newest messages before a position, of these chats or of all, newest first."""
         ...
 
     def message(self, session_id: str, message_id: str) -> list[MessageRow]:

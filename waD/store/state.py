@@ -123,6 +123,14 @@ class SessionState:
         """All committed items of a kind; not cached."""
         return await self._store.read(self._engine.items, self.session_id, kind, None)
 
+    async def item_keys(self, kind: str, prefix: str, unit: Unit | None = None) -> list[str]:
+        """Keys of a kind that begin with a text, with the unit's own changes, in order."""
+        found = set(await self._store.read(self._engine.item_keys, self.session_id, kind, prefix))
+        for (own_kind, key), value in () if unit is None else unit.items.items():
+            if own_kind == kind and key.startswith(prefix):
+                (found.discard if value is None else found.add)(key)
+        return sorted(found)
+
     def _known(self, item: ItemKey, unit: Unit | None) -> bool:
         return item in self._cache or (unit is not None and item in unit.items)
 

@@ -155,10 +155,14 @@ class Store:
         return (await self.read(self._engine.event_bounds))[1]
 
     async def messages(
-        self, session_id: str, chat: str | None = None, before_seq: int | None = None, limit: int = 50
+        self,
+        session_id: str,
+        chats: Sequence[str] | None = None,
+        before_seq: int | None = None,
+        limit: int = 50,
     ) -> list[MessageRow]:
-        """A page of the history, newest first."""
-        return await self.read(self._engine.messages, session_id, chat, before_seq, min(limit, MAX_PAGE))
+        """A page of the history, newest first; `chats` holds all spellings of the one that is meant."""
+        return await self.read(self._engine.messages, session_id, chats, before_seq, min(limit, MAX_PAGE))
 
     async def message(self, session_id: str, message_id: str) -> list[MessageRow]:
         """All messages of that id: two people may choose the same one (chapter 04 §1.1)."""

@@ -80,6 +80,16 @@ class Journal(Struct, frozen=True):
     cipher_sha: bytes
 
 
+class MovePerson(Struct, frozen=True):
+    """Re-key what is filed under one address of a person to another one (chapter 04 §13.3).
+
+    Where the new key exists already, the old row stays as it is: history is never deleted.
+    """
+
+    old: str
+    new: str
+
+
 class Announce(Struct, frozen=True):
     """Append an event."""
 
@@ -88,7 +98,15 @@ class Announce(Struct, frozen=True):
 
 
 Step: TypeAlias = (
-    PutMessage | ChangeMessage | RaiseStatus | Enqueue | ChangeOutbox | KeepPlaintext | Journal | Announce
+    PutMessage
+    | ChangeMessage
+    | RaiseStatus
+    | Enqueue
+    | ChangeOutbox
+    | KeepPlaintext
+    | Journal
+    | MovePerson
+    | Announce
 )
 
 
@@ -190,6 +208,10 @@ class Unit:
     def journal(self, chat: str, sender: str, message_id: str, cipher_sha: bytes) -> None:
         """Remember a handled stanza."""
         self.steps.append(Journal(chat, sender, message_id, cipher_sha))
+
+    def move_person(self, old: str, new: str) -> None:
+        """Re-key rows from one bare address of a person to another."""
+        self.steps.append(MovePerson(old, new))
 
     def event(self, event_type: str, data: dict[str, Any]) -> None:
         """Append an event to the log."""

@@ -269,6 +269,14 @@ class SqliteEngine:
         query = f"SELECT id, value FROM wa_auth_items WHERE session_id=? AND type=?{where}"
         return dict(self._read(query, (session_id, kind, *(keys or ()))))
 
+    def item_keys(self, session_id: str, kind: str, prefix: str) -> list[str]:
+        """Keys with a prefix."""
+        query = (
+            "SELECT id FROM wa_auth_items WHERE session_id=?1 AND type=?2 AND id>=?3 AND id<?3||char(1114111) "
+            "ORDER BY id"
+        )
+        return [row[0] for row in self._read(query, (session_id, kind, prefix))]
+
     def events(
         self, after: int, limit: int, session_id: str | None, types: Sequence[str] | None
     ) -> list[EventRow]:
@@ -288,12 +296,12 @@ class SqliteEngine:
         return (pruned[0][0] if pruned else 0), (newest[0][0] if newest else 0)
 
     def messages(
-        self, session_id: str, chat: str | None, before_seq: int | None, limit: int
+        self, session_id: str, chats: Sequence[str] | None, before_seq: int | None, limit: int
     ) -> list[MessageRow]:
         """A page of the history, newest first."""
         where, values = "session_id=?", [session_id]  # type: tuple[str, list[Any]]
-        if chat is not None:
-            where, values = f"{where} AND chat=?", [*values, chat]
+        if chats is not None:
+            where, values = f"{where} AND chat IN ({_marks(chats)})", [*values, *chats]
         if before_seq is not None:
             where, values = f"{where} AND seq<?", [*values, before_seq]
         query = f"{_MESSAGES}WHERE {where} ORDER BY seq DESC LIMIT ?"

@@ -17,6 +17,7 @@ from waD.store.unit import (
     Enqueue,
     Journal,
     KeepPlaintext,
+    MovePerson,
     PutMessage,
     RaiseStatus,
     Record,
@@ -56,6 +57,22 @@ _PUT_EVENT: Final = "INSERT INTO wa_events (session_id, session, kind, payload, 
 _RAISE_STATUS: Final = (
     "UPDATE whatsapp_messages SET status=? "
     "WHERE session_id=? AND message_id=? AND chat=? AND from_me=1 AND status<?"
+)
+
+
+MOVED_MESSAGES: Final = 2_000
+"""Messages of a person that are re-keyed with one unit, newest first; readers ask for both addresses anyway."""
+_MOVES: Final = (
+    "UPDATE OR IGNORE wa_outbox SET chat=?1 WHERE session_id=?3 AND chat=?2",
+    "UPDATE OR IGNORE wa_retry_buffer SET chat=?1 WHERE session_id=?3 AND chat=?2",
+    (
+        "UPDATE OR IGNORE wa_inbound_buffer SET chat=iif(chat=?2, ?1, chat), sender=iif(sender=?2, ?1, sender) "
+        "WHERE session_id=?3 AND (chat=?2 OR sender=?2)"
+    ),
+    (
+        "UPDATE OR IGNORE whatsapp_messages SET chat=?1, sender=iif(sender=?2, ?1, sender) WHERE seq IN (SELECT seq "
+        f"FROM whatsapp_messages WHERE session_id=?3 AND chat=?2 ORDER BY seq DESC LIMIT {MOVED_MESSAGES})"
+    ),
 )
 
 
@@ -174,6 +191,11 @@ class UnitWriter:
             _PUT_JOURNAL, (self._id, step.cipher_sha, step.chat, step.sender, step.message_id, self._now)
         )
 
+    def move_person(self, step: MovePerson) -> None:
+        """Re-key rows."""
+        for statement in _MOVES:
+            self._db.execute(statement, (step.new, step.old, self._id))
+
     def announce(self, step: Announce) -> None:
         """Append an event."""
         self._events.append(put_event(self._db, (self._id, self._name), step.type, step.data, self._now))
@@ -187,5 +209,6 @@ _WRITERS: Final[dict[type[Step], Callable[[UnitWriter, Any], None]]] = {
     ChangeOutbox: UnitWriter.change_outbox,
     KeepPlaintext: UnitWriter.keep_plaintext,
     Journal: UnitWriter.journal,
+    MovePerson: UnitWriter.move_person,
     Announce: UnitWriter.announce,
 }

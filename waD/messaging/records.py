@@ -1,0 +1,73 @@
+"""Signal state of other devices, read and changed through a unit of work."""
+
+from __future__ import annotations
+
+from waD.e2ee.address import SignalAddress
+from waD.e2ee.curve import KeyPair
+from waD.e2ee.groups import SenderKeyRecord
+from waD.e2ee.record import SessionRecord
+from waD.link.prekeys import OneTimePreKey
+from waD.messaging import kinds
+from waD.store.state import SessionState
+from waD.store.unit import Unit
+from waD.wire.jid import JID
+
+
+class Records:
+    """Pairwise records, identities, one-time prekeys and sender keys of one session."""
+
+    def __init__(self, state: SessionState) -> None:
+        self._state = state
+
+    async def session(self, address: SignalAddress, unit: Unit | None = None) -> SessionRecord | None:
+        """The pairwise record of a device.
+
+        Raises:
+            SignalError: the stored record is damaged.
+        """
+        return await self._state.record(kinds.SESSION, address.text, SessionRecord.parse, unit)
+
+    def put_session(self, unit: Unit, address: SignalAddress, record: SessionRecord) -> None:
+        """Replace a pairwise record."""
+        unit.put(kinds.SESSION, address.text, record)
+
+    def delete_session(self, unit: Unit, address: SignalAddress) -> None:
+        """Remove a pairwise record (chapter 03 §7.6 says when)."""
+        unit.delete(kinds.SESSION, address.text)
+
+    async def identity(self, address: SignalAddress, unit: Unit | None = None) -> bytes | None:
+        """The 32-byte identity key last trusted for a device."""
+        return await self._state.item(kinds.IDENTITY, address.text, unit)
+
+    def put_identity(self, unit: Unit, address: SignalAddress, key: bytes) -> None:
+        """Trust an identity key, after a message or bundle proved it (chapter 03 §7.1)."""
+        unit.put(kinds.IDENTITY, address.text, key)
+
+    async def prekey(self, key_id: int, unit: Unit | None = None) -> KeyPair | None:
+        """An own one-time prekey that was not used yet."""
+        stored = await self._state.item(kinds.PREKEY, str(key_id), unit)
+        return None if stored is None else OneTimePreKey.parse(key_id, stored).key
+
+    def delete_prekey(self, unit: Unit, key_id: int) -> None:
+        """Forget a prekey, in the unit that stores the session made with it."""
+        unit.delete(kinds.PREKEY, str(key_id))
+
+    async def sender_key(
+        self, group: JID, author: SignalAddress, unit: Unit | None = None
+    ) -> SenderKeyRecord | None:
+        """The sender key of an author's device in a group.
+
+        Raises:
+            SignalError: the stored record is damaged.
+        """
+        key = sender_key_name(group, author)
+        return await self._state.record(kinds.SENDER_KEY, key, SenderKeyRecord.parse, unit)
+
+    def put_sender_key(self, unit: Unit, group: JID, author: SignalAddress, record: SenderKeyRecord) -> None:
+        """Replace a sender key."""
+        unit.put(kinds.SENDER_KEY, sender_key_name(group, author), record)
+
+
+def sender_key_name(group: JID, author: SignalAddress) -> str:
+    """The item key of a sender key."""
+    return f"{group}|{author.text}"
