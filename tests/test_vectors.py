@@ -35,7 +35,7 @@ def test_vector(case: core.Case) -> None:
 
 def test_every_vector_file_here_is_covered() -> None:
     assert {path.stem for path in core.vector_files(VECTORS)} <= core.FORMATS.keys()
-    assert len(covered_cases()) > 200
+    assert len(covered_cases()) > 700
 
 
 # The runner on made-up files.

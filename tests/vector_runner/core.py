@@ -98,6 +98,14 @@ def _case(number: int, values: Any, checks: Format) -> Case:
     return Case(kind, name, values, checks.get(kind) or checks.get(None))
 
 
+def attempt(action: Callable[[], Any], *errors: type[Exception]) -> Any:
+    """What an action returns, or the error it raises when it is one of those that a vector may want."""
+    try:
+        return action()
+    except errors as error:
+        return error
+
+
 def failure(case: Case) -> str | None:
     """Run one case; the reason why it failed, or None."""
     assert case.check is not None

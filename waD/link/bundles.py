@@ -5,7 +5,7 @@ One bad device never spoils the answer for the others: every device asked for ge
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
@@ -95,17 +95,34 @@ def _parse_user(jid: JID, user: Node) -> DeviceBundle:
 
 
 def parse_bundle(user: Node) -> PreKeyBundle | None:
-    """Read registration, identity and keys below a node, as in answers and retry receipts; None when malformed.
+    """Read registration, identity and keys below a node of an answer; None when malformed.
 
     Lengths are checked, signatures are not.
     """
-    registration = _bytes(user, "registration", 4)
-    identity = _bytes(user, "identity", KEY_LENGTH)
     kind = user.child("type")
+    if kind is not None and kind.data != bytes((KEY_TYPE,)):
+        return None
+    return _parse_keys(_bytes(user, "registration", 4), user)
+
+
+def parse_retry_keys(receipt: Node) -> PreKeyBundle | None:
+    """Read the bundle of a retry receipt: its `<registration>` and what `<keys>` holds (chapter 03 §7.4).
+
+    Here the key type must be told. The blob of a companion is `<device-identity>` below `<keys>`.
+
+    Returns:
+        The bundle, lengths checked and signatures not; None without `<keys>` or when they are malformed.
+    """
+    keys = receipt.child("keys")
+    if keys is None or _bytes(keys, "type", 1) != bytes((KEY_TYPE,)):
+        return None
+    return _parse_keys(_bytes(receipt, "registration", 4), keys)
+
+
+def _parse_keys(registration: bytes | None, user: Node) -> PreKeyBundle | None:
+    identity = _bytes(user, "identity", KEY_LENGTH)
     signed = user.child("skey")
     if registration is None or identity is None or signed is None:
-        return None
-    if kind is not None and kind.data != bytes((KEY_TYPE,)):
         return None
     signed_id, signed_value = _bytes(signed, "id", 3), _bytes(signed, "value", KEY_LENGTH)
     signature = _bytes(signed, "signature", SIGNATURE_LENGTH)
@@ -221,21 +238,18 @@ async def fetch_bundles(
     parsed = await _fetch(requester, ordered, reason)
     results = check_all(parsed, keys)
     doubtful = dict.fromkeys(
-        item.jid.with_device(adv.PRIMARY_DEVICE)
-        for item in results
-        if item.account_changed and item.jid.device != adv.PRIMARY_DEVICE
+        item.jid.account for item in results if item.account_changed and item.jid.device != adv.PRIMARY_DEVICE
     )
-    missing = [JID(jid.user, jid.account.server) for jid in doubtful]
-    missing = [jid for jid in missing if jid not in ordered]
-    if not missing:
-        return results
-    parsed = await _fetch(requester, missing, "identity") + parsed
-    return [_settle(item, missing) for item in check_all(parsed, keys)]
+    missing = [jid for jid in doubtful if jid not in ordered]
+    if missing:
+        parsed = await _fetch(requester, missing, "identity") + parsed
+        results = check_all(parsed, keys)
+    return [_settle(item, doubtful) for item in results]
 
 
-def _settle(item: DeviceBundle, phones: Sequence[JID]) -> DeviceBundle:
-    """Refuse a companion whose new account key no phone confirmed."""
-    doubted = item.jid.account in phones and item.jid.device != adv.PRIMARY_DEVICE
+def _settle(item: DeviceBundle, doubtful: Collection[JID]) -> DeviceBundle:
+    """Refuse a companion whose new account key no phone confirmed, whether or not its phone was asked before."""
+    doubted = item.jid.account in doubtful and item.jid.device != adv.PRIMARY_DEVICE
     if doubted and item.bundle is not None and not item.verified:
         return replace(item, bundle=None, error="account_key")
     return item

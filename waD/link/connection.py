@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random as _insecure
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -103,6 +103,8 @@ class Connection:
         self._scope: trio.CancelScope | None = None
         self._websocket: WebSocketConnection | None = None
         self._cause: Cause | None = None
+        self._over = trio.Event()
+        self._leaving = False
 
     # What users call.
 
@@ -161,10 +163,23 @@ class Connection:
             Disconnected: the connection ends; whether the stanza arrived is not known.
             WireError: the node cannot be encoded.
         """
-        self._running().send(node, trio.current_time())
+        await self.send_all((node,))
+
+    async def send_all(self, nodes: Iterable[Node]) -> None:
+        """Send stanzas in their order; returns when the last one was handed to the socket.
+
+        Raises:
+            Disconnected: the connection ends; which of them arrived is not known.
+            WireError: a node cannot be encoded; those before it are sent.
+        """
+        engine = self._running()
+        try:
+            for node in nodes:
+                engine.send(node, trio.current_time())
+        finally:
+            self._wake_writer.set()
         waiter = _Waiter()
         self._writes.append(waiter)
-        self._wake_writer.set()
         await waiter.wait()
 
     def mark_open(self) -> None:
@@ -181,6 +196,12 @@ class Connection:
             self._end(reason)
         else:
             self._handle_all(self._engine.fail(reason, trio.current_time()))
+
+    async def wait_ended(self) -> Cause:
+        """Wait for the end; inside the block of `connect` the cancellation that ends the block may come first."""
+        await self._over.wait()
+        assert self._cause is not None
+        return self._cause
 
     # Requests.
 
@@ -253,7 +274,8 @@ class Connection:
             try:
                 message = await websocket.get_message()
             except ConnectionClosed:
-                self._handle_all(engine.end_of_stream(trio.current_time()))
+                reason = _closed_by_us() if self._leaving else None
+                self._handle_all(engine.end_of_stream(trio.current_time(), reason))
                 return
             if isinstance(message, str):
                 continue
@@ -363,6 +385,7 @@ class Connection:
         if self._cause is not None:
             return
         self._cause = reason
+        self._over.set()
         self._into_stanzas.close()
         self._fail_waiters(reason)
         if self._scope is not None:
@@ -376,11 +399,23 @@ class Connection:
         if not self._success.event.is_set():
             self._success.settle(Disconnected(reason))
 
+    def close(self) -> None:
+        """The block is being left: nobody waits in vain any more. What the server had said stays the cause."""
+        engine = self._engine
+        if engine is not None and engine.cause is not None and not engine.ended:
+            self._handle_all(engine.end_of_stream(trio.current_time()))
+        elif self._cause is None:
+            self.fail(_closed_by_us())
+        if self._cause is not None:
+            # Those whose write was cut short by the end got their place in the list back only now.
+            self._fail_waiters(self._cause)
+
     async def goodbye(self) -> None:
         """Flush and close in the regular way, within `goodbye_s`."""
         websocket, engine = self._websocket, self._engine
         if websocket is None or engine is None or engine.cause is not None:
             return
+        self._leaving = True
         with trio.move_on_after(self._settings.goodbye_s):
             while engine.unsent and not engine.ended:
                 self._wake_writer.set()
@@ -446,18 +481,32 @@ async def connect(
             await connection.goodbye()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        failure = _unwrapped(group, connection.cause)
+        is_over = connection.cause is not None
+        connection.close()
+        failure = _unwrapped(group, connection.cause if is_over else None)
+    finally:
+        connection.close()
     if failure is not None:
         raise failure
     if connection.cause is not None and not finished:
         raise Disconnected(connection.cause)
 
 
+def _closed_by_us() -> Cause:
+    return cause("stop", "the connection was closed")
+
+
 def _unwrapped(group: BaseExceptionGroup[BaseException], reason: Cause | None) -> BaseException:
     """What the user should see of the group our nursery made."""
-    _, others = group.split(Disconnected)
-    if others is None:
-        return Disconnected(reason or cause("unknown", "the connection ended without a cause"))
+    ends, others = group.split(Disconnected)
+    if others is None and ends is not None:
+        return Disconnected(reason) if reason is not None else _first(ends)
+    assert others is not None
     if others.split(trio.Cancelled)[1] is None:
         return others
     return group.exceptions[0] if len(group.exceptions) == 1 else group
+
+
+def _first(group: BaseExceptionGroup[Disconnected]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

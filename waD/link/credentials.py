@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -30,6 +31,10 @@ MAX_SIGNED_PREKEYS: Final = 3
 """The current signed prekey and two before it (chapter 02 §6.4)."""
 MAX_CREDENTIALS_SIZE: Final = 64 * 1024
 FIRST_SIGNED_PREKEY_ID: Final = 1
+
+_NUMBER: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""Half a character: JSON can spell it, UTF-8 cannot."""
 
 
 class CredentialsError(ValueError):
@@ -165,10 +170,16 @@ class Credentials(_Secret, frozen=True, kw_only=True):
         return self.change(signed_prekeys=(fresh,))
 
     def serialize(self) -> bytes:
-        """The canonical JSON document; holds private keys."""
+        """The canonical JSON document; holds private keys.
+
+        Raises:
+            CredentialsError: it would be too large to be read again.
+        """
         fields = {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
         fields["v"] = FORMAT_VERSION
-        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        document = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        _check_size(document)
+        return document
 
     @classmethod
     def parse(cls, data: bytes) -> Credentials:
@@ -178,6 +189,18 @@ class Credentials(_Secret, frozen=True, kw_only=True):
             CredentialsError: naming the field, never its value.
         """
         return _parse(data)
+
+
+class CredentialStore(Protocol):
+    """What is durable of a session's credentials; every method returns only when it is."""
+
+    async def credentials(self) -> Credentials:
+        """The current credentials."""
+        ...
+
+    async def change_credentials(self, change: Callable[[Credentials], Credentials]) -> Credentials:
+        """Apply a pure change to the current credentials, store the result and return it."""
+        ...
 
 
 def new_credentials(random: Callable[[int], bytes], now_ms: int = 0) -> Credentials:
@@ -221,6 +244,8 @@ class _Reader:
 
     def text(self, name: str) -> str:
         value: str = self._get(name, str)
+        if not value.isascii() and _SURROGATE.search(value):
+            raise CredentialsError(f"credentials field {self._where}{name} is not text")
         return value
 
     def flag(self, name: str) -> bool:
@@ -251,12 +276,19 @@ class _Reader:
             raise CredentialsError(f"credentials field {self._where}{name} is longer than {longest} bytes")
         return data
 
-    def optional_jid(self, name: str) -> JID | None:
+    def own_address(self, name: str, *, lid: bool) -> JID | None:
+        """A device address by LID, or by phone number: a login sends its digits."""
         value = self._get(name, str, type(None))
+        if value is None:
+            return None
         try:
-            return None if value is None else JID.parse(value)
+            jid = JID.parse(value)
         except JIDError:
             raise CredentialsError(f"credentials field {self._where}{name} is not an address") from None
+        if not (jid.is_lid if lid else jid.is_pn and _NUMBER.fullmatch(jid.user)):
+            kind = "LID" if lid else "phone number"
+            raise CredentialsError(f"credentials field {self._where}{name} is not an address by {kind}")
+        return jid
 
     def inner(self, name: str) -> _Reader:
         return _Reader(self._fields.get(name), f"{self._where}{name}.")
@@ -289,8 +321,7 @@ class _Reader:
 
 
 def _parse(data: bytes) -> Credentials:
-    if len(data) > MAX_CREDENTIALS_SIZE:
-        raise CredentialsError(f"a credentials document of {len(data)} bytes")
+    _check_size(data)
     try:
         reader = _Reader(json.loads(data))
     except (ValueError, RecursionError):
@@ -306,8 +337,8 @@ def _parse(data: bytes) -> Credentials:
         signed_prekeys=reader.signed_prekeys(),
         adv_secret=reader.data("adv_secret", ADV_SECRET_LENGTH),
         account=account,
-        me_pn=reader.optional_jid("me_pn"),
-        me_lid=reader.optional_jid("me_lid"),
+        me_pn=reader.own_address("me_pn", lid=False),
+        me_lid=reader.own_address("me_lid", lid=True),
         push_name=reader.text("push_name"),
         business_name=reader.text("business_name"),
         platform=reader.text("platform"),
@@ -327,6 +358,13 @@ def _parse(data: bytes) -> Credentials:
         nct_salt=reader.optional_data("nct_salt", 1024),
         app_state_key_id=reader.optional_data("app_state_key_id", 64),
     )
+
+
+def _check_size(document: bytes) -> None:
+    if len(document) > MAX_CREDENTIALS_SIZE:
+        raise CredentialsError(
+            f"a credentials document of {len(document)} bytes; {MAX_CREDENTIALS_SIZE} is the most"
+        )
 
 
 def _check_account(account: bytes) -> None:

@@ -63,10 +63,10 @@ def resolve(
     listed = tuple(
         item for item in answer.devices if item.id == adv.PRIMARY_DEVICE or item.key_index is not None
     )
-    if len(listed) == len(phone_only) and answer.key_index_list is None:
-        return DeviceList(phone_only, "verified", answer.hash, answer.ts or 0)
     if answer.key_index_list is None:
-        return DeviceList(phone_only, "missing")
+        if len(phone_only) < len(answer.devices):
+            return DeviceList(phone_only, "missing")
+        return DeviceList(phone_only, "verified", answer.hash, answer.ts or 0)
     try:
         signed = adv.verify_key_index_list(answer.key_index_list, identity_key)
     except adv.AdvError:
@@ -157,10 +157,13 @@ async def query_devices(requester: Requester, users: Sequence[UserQuery]) -> lis
 def match_devices(users: Sequence[UserQuery], answers: Iterable[UserAnswer]) -> list[DeviceAnswer]:
     """Pair each query with its answer, under whichever of the two addresses the server used."""
     by_jid: dict[JID, UserAnswer] = {}
-    for answer in answers:
-        for jid in (answer.jid, answer.pn_jid, answer.lid):
-            if jid is not None:
-                by_jid.setdefault(jid.account, answer)
+    listed = list(answers)
+    named = [(answer.jid, answer) for answer in listed]
+    # What an answer is about comes before what it says in passing: no user takes another's place by an alias.
+    aliases = [(jid, answer) for answer in listed for jid in (answer.pn_jid, answer.lid)]
+    for jid, answer in (*named, *aliases):
+        if jid is not None:
+            by_jid.setdefault(jid.account, answer)
     return [_device_answer(user, by_jid) for user in users]
 
 

@@ -43,6 +43,8 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         _check_url("endpoint URL", self.url, ("ws", "wss"))
+        if "@" in urlsplit(self.url).netloc:
+            raise EndpointError("the endpoint URL must not hold a user name or password")
         if len(self.root_key) != ROOT_KEY_LENGTH:
             raise EndpointError(
                 f"the endpoint's root key has {len(self.root_key)} bytes, not {ROOT_KEY_LENGTH}"
@@ -114,11 +116,13 @@ def _ssl_context(ca_file: Path | None, changed: int) -> ssl.SSLContext:  # noqa:
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise EndpointError(f"the {name} must be ASCII without blanks and control characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise EndpointError(f"the {name} {url!r} is not a URL") from None
+        raise EndpointError(f"the {name} is not a URL: its host or port cannot be read") from None
     if parts.scheme not in schemes or not parts.hostname or port == 0:
         raise EndpointError(
             f"the {name} must start with {' or '.join(f'{s}://' for s in schemes)} and name a host"

@@ -250,16 +250,15 @@ class Engine:
             WireError: the node has no binary form or is too large; the connection is not harmed.
         """
         if self._transport is None or self._ended or self._cause is not None:
-            raise Disconnected(self._cause or cause("eof", "the connection is not established"))
+            raise Disconnected(self._known_cause(now))
         plaintext = codec.encode(node)
         try:
             body = self._transport.encrypt(plaintext)
         except NoiseError as error:
             if error.code != "counter":
                 raise
-            spent = cause("counter", str(error))
-            self._note(spent)
-            raise Disconnected(spent) from None
+            self._note(cause("counter", str(error)))
+            raise Disconnected(self._known_cause(now)) from None
         self._out.append(frames.frame(body))
         if node.tag == "message" and len(self._unacked) < MAX_UNACKED and (key := node.text("id")):
             self._unacked.setdefault(key, now + self._settings.ack_timeout_s)
@@ -349,8 +348,7 @@ class Engine:
         if not first:
             return None
         self._close_deadline = now + self._settings.close_grace_s
-        assert self._cause is not None
-        return Closing(self._cause)
+        return Closing(self._final_cause(now))
 
     def _handle_success(self, node: Node) -> Event | None:
         if self._logged_in or not self._registered:
@@ -390,7 +388,12 @@ class Engine:
     def _answer_get(self, node: Node, now: float) -> None:
         is_ping = node.attrs.get("xmlns") == "urn:xmpp:ping" or node.child("ping") is not None
         answer = stanzas.result(node) if is_ping else stanzas.error(node, 501, "feature-not-implemented")
-        self.send(answer, now)
+        try:
+            self.send(answer, now)
+        except WireError:
+            _log.warning("a request of the server cannot be answered: its addresses cannot be written")
+        except Disconnected:
+            return
 
     # Time.
 
@@ -469,10 +472,21 @@ class Engine:
         return cause("eof", "the websocket closed")
 
     def _end_now(self, now: float) -> Ended:
-        assert self._cause is not None
         self._ended = True
         self._bodies.clear()
         self._out.clear()
+        self._cause = self._final_cause(now)
+        return Ended(self._cause)
+
+    def _known_cause(self, now: float) -> Cause:
+        """Why nothing can be sent at this moment."""
+        if self._cause is None:
+            return cause("eof", "the connection is not established")
+        return self._cause if self._ended else self._final_cause(now)
+
+    def _final_cause(self, now: float) -> Cause:
+        """What this end counts as, with what the connection knows about itself."""
+        assert self._cause is not None
         reason = self._cause
         if self._restart_expected and reason.rank >= Rank.STANZA and reason.id != "restart":
             reason = Cause(
@@ -480,5 +494,4 @@ class Engine:
             )
         elif reason.id == "stream_end" and not self._registered:
             reason = cause("pair_socket_lost", reason.message, stanza=reason.stanza)
-        self._cause = reason.at(age_s=now - self._dialed_at, was_open=self._open, reached=self.established)
-        return Ended(self._cause)
+        return reason.at(age_s=now - self._dialed_at, was_open=self._open, reached=self.established)

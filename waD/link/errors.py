@@ -43,3 +43,19 @@ class RequestTimeout(LinkError):  # noqa: N818 - read as a noun beside RequestEr
 
 class MalformedReply(LinkError):  # noqa: N818 - names the thing
     """The server's answer lacks what the protocol promises."""
+
+
+class PairingRefused(LinkError):  # noqa: N818 - what we did, not a fault of ours
+    """We refuse an offer or a proof of the server while pairing (chapter 02 §3.4).
+
+    Attributes:
+        code, text: what the server is told.
+        cause_id: row of the disconnect table: `pair_hmac`, `pair_sig` or `pair_refused`.
+    """
+
+    def __init__(self, code: int, text: str, cause_id: str, detail: str) -> None:
+        super().__init__(f"pairing refused ({text}): {detail}")
+        self.code = code
+        self.text = text
+        self.cause_id = cause_id
+        self.detail = detail

@@ -16,7 +16,6 @@ DEFAULT_VERSION: Final = (2, 3000, 1045649367)
 """The build pinned when this was written; an operator or a refresh replaces it (chapter 02 §2.3)."""
 DEVICE_PROPS_VERSION: Final = (10, 15, 7)
 STORAGE_QUOTA_MB: Final = 10240
-MAX_PAYLOAD_SIZE: Final = 65_536
 KEY_TYPE: Final = b"\x05"
 
 _UserAgent = ClientPayload.UserAgent

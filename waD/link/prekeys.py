@@ -18,7 +18,7 @@ import trio
 from waD.e2ee import curve
 from waD.e2ee.curve import KeyPair
 from waD.e2ee.limits import MAX_PREKEY_ID
-from waD.link.credentials import Credentials, SignedPreKey
+from waD.link.credentials import Credentials, CredentialStore, SignedPreKey
 from waD.link.errors import MalformedReply, RequestError, RequestTimeout
 from waD.link.stanzas import Requester, big_endian, iq, raise_for_error
 from waD.wire.node import Node
@@ -92,12 +92,8 @@ class OneTimePreKey:
         return cls(key_id, key, state)
 
 
-class PreKeyStore(Protocol):
+class PreKeyStore(CredentialStore, Protocol):
     """What this module needs durable; every method returns only when it is."""
-
-    async def credentials(self) -> Credentials:
-        """The current credentials."""
-        ...
 
     async def prekeys(self) -> list[OneTimePreKey]:
         """All one-time prekeys there are, in any order."""
@@ -111,10 +107,6 @@ class PreKeyStore(Protocol):
         """Mark those keys that still exist as uploaded and set `server_has_prekeys`, in one unit."""
         ...
 
-    async def change_credentials(self, change: Callable[[Credentials], Credentials]) -> Credentials:
-        """Apply a pure change to the current credentials and store the result."""
-        ...
-
 
 def draw_prekeys(
     first_id: int, count: int, taken: Collection[int], random: Callable[[int], bytes]
@@ -123,11 +115,17 @@ def draw_prekeys(
 
     The id after the last one is `next_id(last)`.
     """
+    for number in free_ids(first_id, count, taken):
+        yield OneTimePreKey(number, KeyPair.generate(random))
+
+
+def free_ids(first_id: int, count: int, taken: Collection[int]) -> Iterator[int]:
+    """The next ids from `first_id` on that no record has; fewer than `count` when there are no more."""
     number = first_id
     for _ in range(min(count, MAX_PREKEY_ID - len(taken))):
         while number in taken:
             number = next_id(number)
-        yield OneTimePreKey(number, KeyPair.generate(random))
+        yield number
         number = next_id(number)
 
 
@@ -234,11 +232,9 @@ class PreKeys:
         """
         async with self._lock:
             if not (await self._store.credentials()).server_has_prekeys:
-                await self._upload_lot(HIGH_WATERMARK)
-                return
-            count = await self._count()
-            if count < LOW_WATERMARK:
-                await self._upload_lot(HIGH_WATERMARK - count)
+                await self._fill_from_nothing()
+            elif (count := await self._count()) < LOW_WATERMARK:
+                await self._fill(count)
 
     async def top_up(self) -> None:
         """After a low notification: fill up to 812, whatever number it named; retries while connected.
@@ -253,7 +249,7 @@ class PreKeys:
     async def upload_all(self) -> None:
         """The server has no record of us: upload a full lot; retries while connected. Raises as `top_up`."""
         async with self._lock:
-            await self._with_retries(lambda: self._upload_lot(HIGH_WATERMARK))
+            await self._with_retries(self._fill_from_nothing)
 
     async def check_digest(self) -> DigestResult:
         """Compare what the server has with what we have; without a record there, upload (chapter 02 §6.3).
@@ -310,28 +306,48 @@ class PreKeys:
     async def _count(self) -> int:
         return count_of(await self._requester.request(iq("get", "encrypt", Node("count"))))
 
-    async def _fill(self) -> None:
-        wanted = HIGH_WATERMARK - await self._count()
-        if wanted > 0:
-            await self._upload_lot(wanted)
+    async def _fill(self, count: int | None = None) -> None:
+        """Fill up what the server counts; keys of unknown fate first, because it may have them already."""
+        if await self._repeat_uploads() or count is None:
+            count = await self._count()
+        await self._upload_new(HIGH_WATERMARK - count)
 
-    async def _upload_lot(self, wanted: int) -> None:
-        """Upload keys of unknown fate again, else new ones."""
+    async def _fill_from_nothing(self) -> None:
+        """The server has no keys of ours, or only those of unknown fate."""
+        await self._upload_new(HIGH_WATERMARK - await self._repeat_uploads())
+
+    async def _repeat_uploads(self) -> int:
+        """Upload the same keys again whose upload was never answered; returns how many."""
         known = await self._store.prekeys()
-        lot = sorted((key for key in known if key.state == "new"), key=lambda key: key.id)[:HIGH_WATERMARK]
-        if not lot:
-            lot = await self._make(min(wanted, HIGH_WATERMARK), {key.id for key in known})
+        waiting = sorted((key for key in known if key.state == "new"), key=lambda key: key.id)
+        for start in range(0, len(waiting), HIGH_WATERMARK):
+            await self._upload(waiting[start : start + HIGH_WATERMARK])
+        return len(waiting)
+
+    async def _upload_new(self, count: int) -> None:
+        if count > 0:
+            await self._upload(await self._make(min(count, HIGH_WATERMARK)))
+
+    async def _upload(self, lot: Sequence[OneTimePreKey]) -> None:
         await self._requester.request(upload_node(await self._store.credentials(), lot))
         await self._store.mark_uploaded([key.id for key in lot])
 
-    async def _make(self, count: int, taken: Collection[int]) -> list[OneTimePreKey]:
-        first = (await self._store.credentials()).next_prekey_id
+    async def _make(self, count: int) -> list[OneTimePreKey]:
+        """Make keys and store them; their ids are reserved first, because retry receipts take some meanwhile."""
+        taken = {key.id for key in await self._store.prekeys()}
+        ids: list[int] = []
+
+        def reserve(now: Credentials) -> Credentials:
+            ids[:] = free_ids(now.next_prekey_id, count, taken)
+            return now.change(next_prekey_id=next_id(ids[-1]))
+
+        await self._store.change_credentials(reserve)
         keys: list[OneTimePreKey] = []
-        for key in draw_prekeys(first, count, taken, self._random):
-            keys.append(key)
+        for number in ids:
+            keys.append(OneTimePreKey(number, KeyPair.generate(self._random)))
             if len(keys) % KEYS_BETWEEN_CHECKPOINTS == 0:
                 await trio.lowlevel.checkpoint()
-        await self._store.add_prekeys(keys, next_id(keys[-1].id))
+        await self._store.add_prekeys(keys, (await self._store.credentials()).next_prekey_id)
         return keys
 
     async def _with_retries(self, work: Callable[[], Awaitable[None]]) -> None:

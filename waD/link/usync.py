@@ -164,34 +164,35 @@ def _query_content(name: Protocol) -> list[Node] | None:
 
 
 def _user_node(user: UserQuery, protocols: Sequence[Protocol]) -> Node:
-    children: list[Node] = []
-    if "contact" in protocols:
-        children += _contact_node(user)
-    if "devices" in protocols and user.device_hash is not None:
-        hint: dict[str, Value] = {"device_hash": user.device_hash}
-        if user.ts is not None:
-            hint["ts"] = str(user.ts)
-        children.append(Node("devices", hint))
-    if "lid" in protocols and user.lid is not None:
-        children.append(Node("lid", {"jid": user.lid}))
-    if "bot" in protocols and user.persona_id is not None:
-        children.append(Node("bot", {}, [Node("profile", {"persona_id": user.persona_id})]))
+    children = [node for name in protocols if (node := _user_part(name, user)) is not None]
     return Node("user", {} if user.jid is None else {"jid": user.jid}, children)
 
 
-def _contact_node(user: UserQuery) -> list[Node]:
+def _user_part(name: Protocol, user: UserQuery) -> Node | None:
+    """What one protocol asks about one user, where it asks more than its name says."""
+    if name == "contact":
+        return _contact_node(user)
+    if name == "devices" and user.device_hash is not None:
+        ts: dict[str, Value] = {} if user.ts is None else {"ts": str(user.ts)}
+        return Node("devices", {"device_hash": user.device_hash, **ts})
+    if name == "lid" and user.lid is not None:
+        return Node("lid", {"jid": user.lid})
+    if name == "bot" and user.persona_id is not None:
+        return Node("bot", {}, [Node("profile", {"persona_id": user.persona_id})])
+    return None
+
+
+def _contact_node(user: UserQuery) -> Node:
     if user.phone is not None:
-        return [Node("contact", {}, f"+{user.phone}")]
+        return Node("contact", {}, f"+{user.phone}")
     if user.username is not None:
         attrs: dict[str, Value] = {"username": user.username}
         if user.pin is not None:
             attrs["pin"] = user.pin
         if user.lid is not None:
             attrs["lid"] = user.lid
-        return [Node("contact", attrs)]
-    if user.contact_type is not None:
-        return [Node("contact", {"type": user.contact_type})]
-    return []
+        return Node("contact", attrs)
+    return Node("contact", {} if user.contact_type is None else {"type": user.contact_type})
 
 
 def parse_answer(reply: Node, protocols: Sequence[Protocol]) -> UsyncAnswer:
@@ -219,7 +220,7 @@ def parse_answer(reply: Node, protocols: Sequence[Protocol]) -> UsyncAnswer:
 
 
 def _parse_user(node: Node, protocols: Sequence[Protocol]) -> UserAnswer | None:
-    jid, pn_jid = node.jid("jid"), node.jid("pn_jid")
+    jid, pn_jid = node.jid("jid"), _pn(node.jid("pn_jid"))
     if jid is None and pn_jid is None and node.child("contact") is None:
         return None
     errors: dict[str, RequestError] = {}
@@ -246,6 +247,10 @@ def _parse_user(node: Node, protocols: Sequence[Protocol]) -> UserAnswer | None:
         username=_text(parts.get("username")),
         errors=errors,
     )
+
+
+def _pn(jid: JID | None) -> JID | None:
+    return jid if jid is not None and jid.is_pn else None
 
 
 def _lid(node: Node) -> JID | None:
@@ -374,12 +379,13 @@ def match_numbers(numbers: Sequence[str], answer: UsyncAnswer) -> list[NumberAns
         for key in (echoed, _user_of(user.pn_jid), _user_of(user.jid)):
             if key:
                 by_text.setdefault(key, user)
+    spoken_for = {id(by_text[number]) for number in numbers if number in by_text}
     in_order = len(answer.users) == len(numbers)
     answers = []
     for place, number in enumerate(numbers):
         found = by_text.get(number)
         if found is None and in_order and not answer.users[place].query:
-            found = answer.users[place]
+            found = answer.users[place] if id(answer.users[place]) not in spoken_for else None
         answers.append(NumberAnswer(number, None) if found is None else _number_answer(number, found))
     return answers
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+import h11
 import trio
 import trio_websocket
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
@@ -203,6 +204,9 @@ def translate(error: BaseException, endpoint: Endpoint) -> Cause | None:
         return cause("refused", str(error))
     if isinstance(error, _TooLongError):
         return cause("refused", f"{_place(endpoint)} answered the upgrade with too much data")
+    if isinstance(error, h11.ProtocolError):
+        # The websocket library stumbles over its own answer to an answer that is not HTTP.
+        return cause("refused", f"{_place(endpoint)} did not answer the upgrade in HTTP")
     if isinstance(error, ConnectionClosed):
         return cause("eof", "the websocket closed")
     if isinstance(error, (trio.BrokenResourceError, trio.ClosedResourceError)):
@@ -215,7 +219,7 @@ def translate(error: BaseException, endpoint: Endpoint) -> Cause | None:
 def _translate_os_error(error: OSError, endpoint: Endpoint) -> Cause | None:
     place = _place(endpoint)
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "verify_message", "") or error.reason or error.args[-1]
+        reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.args[-1]
         return cause(
             "tls",
             f"TLS with {place} failed: {reason}; is the system clock right, and does a proxy intercept the"
