@@ -27,6 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "waD.control": ("waD.control",),
     "waD.config": ("waD.config",),
     "waD.logs": ("waD.logs",),
+    "waD.systemd": ("waD.systemd",),
     "waD.session": (
         "waD.session", "waD.messaging", "waD.link", "waD.wire", "waD.e2ee", "waD.proto", "waD.store",
         "waD.events", "waD.control", "waD.config",
@@ -34,9 +35,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "waD.sandbox": ("waD.sandbox", "waD.wire", "waD.e2ee", "waD.proto"),
     "waD.daemon": (
         "waD.session", "waD.messaging", "waD.link", "waD.wire", "waD.store", "waD.events", "waD.control",
-        "waD.config", "waD.logs",
+        "waD.config", "waD.logs", "waD.systemd",
     ),
-    "wactl": ("wactl", "waD.control.types"),
+    "waD.__main__": ("waD.daemon",),
+    "wactl": ("wactl", "waD.control.types", "waD.control.paths"),
 }  # fmt: skip
 
 SANS_IO = ("waD.wire", "waD.e2ee")
@@ -104,6 +106,7 @@ def test_no_module_sees_a_higher_floor(path: Path) -> None:
         ("waD.sandbox.core", "from waD.link import connection", 1),
         ("waD.store.model", "from waD import wire", 1),
         ("wactl.main", "from waD.control.types import Request", 0),
+        ("wactl.main", "from waD.control.paths import default_socket", 0),
         ("wactl.main", "import waD.control.server", 1),
         ("waD.attic.box", "", 1),
     ],

@@ -1,0 +1,241 @@
+"""The table of methods. Adding one is a handler and a row here, its types in `types`, an example in `examples`.
+
+A handler's docstring is its entry in the manual page; `python -m waD.control.manual man/waD-control.7` puts it there.
+
+What a client's hang-up and the daemon's stop do to a method in progress is its kind:
+
+- a `query` is cancelled when its client hangs up;
+- a `wait` as well, and when the daemon stops it is answered `shutting_down` at once;
+- a `command` goes on without its client, and has `Limits.drain` seconds when the daemon stops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+import trio
+
+from waD.control import types as t
+from waD.control.api import ControlError, Daemon, Sessions, bad_param
+from waD.control.subscriptions import Subscriptions, shown_to
+from waD.control.types import Role
+
+Kind: TypeAlias = Literal["query", "wait", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, and what its method may use.
+
+    Attributes:
+        after_answer: run once the answer is on its way.
+    """
+
+    sessions: Sessions
+    daemon: Daemon
+    role: Role
+    subscriptions: Subscriptions
+    version: str
+    after_answer: list[Callable[[], object]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        needs: the lowest role that may call it.
+        in_order: the next request of the connection is not read before this one is done, so that what a
+            script sends in a row arrives in a row.
+    """
+
+    name: str
+    kind: Kind
+    needs: Role
+    params: type[msgspec.Struct]
+    result: type[msgspec.Struct]
+    handler: Callable[[Call, Any], Awaitable[msgspec.Struct]]
+    in_order: bool = False
+
+
+P = TypeVar("P", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+def _row(
+    name: str,
+    kind: Kind,
+    needs: Role,
+    params: type[P],
+    result: type[R],
+    handler: Callable[[Call, P], Awaitable[R]],
+    *,
+    in_order: bool = False,
+) -> Method:
+    """Make a row whose handler is known to fit its types."""
+    return Method(name, kind, needs, params, result, handler, in_order)
+
+
+async def _connect(call: Call, params: t.SessionParams) -> t.SessionView:
+    """Create the session if there is none of that name, want it up, and answer at once with the state it is in.
+
+    In backoff and failed it tries again now.
+    """
+    return await call.sessions.connect(params.name)
+
+
+async def _disconnect(call: Call, params: t.SessionParams) -> t.SessionView:
+    """Want the session down; answer when its connection is closed. It stays paired."""
+    return await call.sessions.disconnect(params.name)
+
+
+async def _logout(call: Call, params: t.SessionParams) -> t.LogoutResult:
+    """Unlink the device: seal its credentials in a backup, tell WhatsApp, clear them.
+
+    Messages and events stay.
+    """
+    return await call.sessions.logout(params.name)
+
+
+async def _remove(call: Call, params: t.SessionParams) -> t.RemoveResult:
+    """Disconnect the session and retire it.
+
+    Its history stays, and a session made by that name later is its continuation.
+    """
+    return await call.sessions.remove(params.name)
+
+
+async def _list(call: Call, _params: t.NoParams) -> t.SessionList:
+    """Answer with all sessions but retired ones, by name."""
+    return t.SessionList(sessions=await call.sessions.list())
+
+
+async def _status(call: Call, params: t.SessionParams) -> t.SessionView:
+    """Answer with the session as it is now."""
+    return await call.sessions.status(params.name)
+
+
+async def _qr(call: Call, params: t.SessionParams) -> t.QrResult:
+    """Answer with the QR code to scan now, if there is one.
+
+    Whoever sees it can link the account: treat it as a password.
+    """
+    code = await call.sessions.qr(params.name)
+    return t.QrResult(session=await call.sessions.status(params.name), code=code)
+
+
+async def _send(call: Call, params: t.SendRequest) -> t.SendResult:
+    """Put a text message into the outbox, durably.
+
+    It leaves as soon as the session is open, also after a restart. With an idempotency key it is safe to
+    send the same request again when the answer got lost. Messages sent in a row on one connection keep
+    their order.
+    """
+    to = _recipient("to", params.to)
+    mentions = [_recipient("mentions", mention) for mention in params.mentions]
+    return await call.sessions.send(msgspec.structs.replace(params, to=to, mentions=mentions))
+
+
+async def _wait(call: Call, params: t.WaitParams) -> t.WaitResult:
+    """Answer when the message has got as far as state, or farther."""
+    with trio.move_on_after(params.timeout):
+        return await call.sessions.wait(params.session, params.message_id, params.state)
+    raise ControlError(
+        "timeout",
+        f"the message is not {params.state} after {params.timeout:g} s; it stays on its way, wait again or see "
+        f"message.list",
+        {"messageId": params.message_id, "wanted": params.state},
+    )
+
+
+async def _messages(call: Call, params: t.ListParams) -> t.MessageList:
+    """Answer with a page of the history, newest first."""
+    chat = None if params.chat is None else _recipient("chat", params.chat)
+    return await call.sessions.messages(params.session, chat=chat, before=params.before, limit=params.limit)
+
+
+async def _read(call: Call, params: t.ReadParams) -> t.ReadResult:
+    """Send read receipts for messages of one chat."""
+    return await call.sessions.mark_read(params.session, _recipient("chat", params.chat), params.ids)
+
+
+async def _events(call: Call, params: t.EventsParams) -> t.EventList:
+    """Answer with a page of the event log, oldest first."""
+    page = await call.sessions.events(
+        since=params.since, types=tuple(params.types), session=params.session, limit=params.limit
+    )
+    return msgspec.structs.replace(page, events=[shown_to(call.role, event) for event in page.events])
+
+
+async def _subscribe(call: Call, params: t.SubscribeParams) -> t.Subscription:
+    """Send the events after a cursor, and then each new one, as event notifications.
+
+    They are durable and in order; a client that was away goes on from the last cursor it has seen. A slow
+    reader holds up nobody and misses nothing that the log still holds.
+    """
+    subscription, begin = await call.subscriptions.open(params)
+    call.after_answer.append(begin)
+    return subscription
+
+
+async def _unsubscribe(call: Call, params: t.UnsubscribeParams) -> t.Done:
+    """End a subscription. After the answer nothing more of it comes."""
+    await call.subscriptions.close(params.subscription)
+    return t.Done()
+
+
+async def _ping(call: Call, _params: t.NoParams) -> t.Pong:
+    """Answer at once: who is there, and what role the caller has."""
+    return t.Pong(pid=os.getpid(), version=call.version, protocol=t.PROTOCOL_VERSION, role=call.role)
+
+
+async def _info(call: Call, _params: t.NoParams) -> t.DaemonInfo:
+    """Answer with what runs here."""
+    return await call.daemon.info()
+
+
+async def _reload(call: Call, _params: t.NoParams) -> t.ReloadResult:
+    """Read the settings again. With a fault in them nothing changes and all faults are told."""
+    return await call.daemon.reload()
+
+
+async def _stop(call: Call, _params: t.NoParams) -> t.Done:
+    """Stop the daemon in order."""
+    call.daemon.stop()  # only asks: the drain lets this answer out
+    return t.Done()
+
+
+def _recipient(param: str, text: str) -> str:
+    try:
+        return t.parse_recipient(text)
+    except ValueError as error:
+        raise bad_param(param, str(error)) from None
+
+
+METHODS: Final[dict[str, Method]] = {
+    method.name: method
+    for method in (
+        _row("session.connect", "command", "operator", t.SessionParams, t.SessionView, _connect),
+        _row("session.disconnect", "command", "operator", t.SessionParams, t.SessionView, _disconnect),
+        _row("session.logout", "command", "admin", t.SessionParams, t.LogoutResult, _logout),
+        _row("session.remove", "command", "admin", t.SessionParams, t.RemoveResult, _remove),
+        _row("session.list", "query", "observer", t.NoParams, t.SessionList, _list),
+        _row("session.status", "query", "observer", t.SessionParams, t.SessionView, _status),
+        _row("session.qr", "query", "operator", t.SessionParams, t.QrResult, _qr),
+        _row("message.send", "command", "operator", t.SendRequest, t.SendResult, _send, in_order=True),
+        _row("message.wait", "wait", "observer", t.WaitParams, t.WaitResult, _wait),
+        _row("message.list", "query", "observer", t.ListParams, t.MessageList, _messages),
+        _row("message.read", "command", "operator", t.ReadParams, t.ReadResult, _read),
+        _row("events.list", "query", "observer", t.EventsParams, t.EventList, _events),
+        _row("events.subscribe", "query", "observer", t.SubscribeParams, t.Subscription, _subscribe),
+        _row("events.unsubscribe", "query", "observer", t.UnsubscribeParams, t.Done, _unsubscribe),
+        _row("daemon.ping", "query", "observer", t.NoParams, t.Pong, _ping),
+        _row("daemon.info", "query", "observer", t.NoParams, t.DaemonInfo, _info),
+        _row("daemon.reload", "command", "admin", t.NoParams, t.ReloadResult, _reload),
+        _row("daemon.stop", "command", "admin", t.NoParams, t.Done, _stop),
+    )
+}
