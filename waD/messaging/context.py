@@ -35,12 +35,34 @@ class MessagingSettings(Struct, frozen=True, kw_only=True):
     available: bool = True
 
 
+class ServerClock:
+    """The time as the server sees it: local Unix milliseconds plus an offset learned at login (chapter 02 §5.6).
+
+    Attributes:
+        offset_ms: what to add to the local time.
+    """
+
+    __slots__ = ("_unix_ms", "offset_ms")
+
+    def __init__(self, unix_ms: Callable[[], int]) -> None:
+        self._unix_ms = unix_ms
+        self.offset_ms = 0
+
+    def __call__(self) -> int:
+        """Unix milliseconds at the server."""
+        return self._unix_ms() + self.offset_ms
+
+    def local_ms(self) -> int:
+        """Unix milliseconds here."""
+        return self._unix_ms()
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """One session's state with its views, settings, clock and randomness.
 
     Attributes:
-        now_ms: time as the server sees it: local Unix milliseconds plus the offset learned at login.
+        now_ms: time as the server sees it.
         random: source of unpredictable bytes.
     """
 
@@ -49,7 +71,7 @@ class Context:
     records: Records
     addresses: Addresses
     settings: MessagingSettings
-    now_ms: Callable[[], int]
+    now_ms: ServerClock
     random: Callable[[int], bytes]
 
 
@@ -60,7 +82,7 @@ def make_context(
     now_ms: Callable[[], int],
     random: Callable[[int], bytes],
 ) -> Context:
-    """Build the views over a session's state."""
+    """Build the views over a session's state; `now_ms` is the local clock, Unix milliseconds."""
     records = Records(state)
     return Context(
         state=state,
@@ -68,6 +90,6 @@ def make_context(
         records=records,
         addresses=Addresses(state, records),
         settings=settings,
-        now_ms=now_ms,
+        now_ms=ServerClock(now_ms),
         random=random,
     )

@@ -92,7 +92,7 @@ class SessionState:
     async def item(self, kind: str, key: str, unit: Unit | None = None) -> bytes | None:
         """One item in its stored form, with the unit's own changes."""
         value = await self._value(kind, key, unit)
-        return value.serialize() if isinstance(value, Record) else value
+        return value if value is None or isinstance(value, bytes) else value.serialize()
 
     async def record(
         self, kind: str, key: str, parse: Callable[[bytes], T], unit: Unit | None = None
@@ -107,8 +107,8 @@ class SessionState:
             return cast("T | None", value)
         decoded = parse(value)
         own = unit is not None and (kind, key) in unit.items
-        if not own and self._cache.get((kind, key)) is value and isinstance(decoded, Record):
-            self._remember((kind, key), decoded)
+        if not own and self._cache.get((kind, key)) is value and hasattr(decoded, "serialize"):
+            self._remember((kind, key), cast("Record", decoded))
         return decoded
 
     async def items(self, kind: str, keys: Sequence[str], unit: Unit | None = None) -> dict[str, bytes]:

@@ -20,7 +20,6 @@ from waD.store.unit import (
     MovePerson,
     PutMessage,
     RaiseStatus,
-    Record,
     Step,
     Unit,
 )
@@ -131,7 +130,7 @@ class UnitWriter:
 
     def _write_items(self, unit: Unit, version: int) -> None:
         puts = [
-            (self._id, kind, key, version, value.serialize() if isinstance(value, Record) else value)
+            (self._id, kind, key, version, value if isinstance(value, bytes) else value.serialize())
             for (kind, key), value in unit.items.items()
             if value is not None
         ]

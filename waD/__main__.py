@@ -1,0 +1,5 @@
+"""`python -m waD` is the daemon."""
+
+from waD.daemon import main
+
+main(prog_name="waD")

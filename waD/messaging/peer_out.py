@@ -1,0 +1,157 @@
+"""Messages to the own phone, such as the request for a message that nobody can make readable (chapter 04 §8.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import trio
+
+from waD.crashpoints import crashpoint
+from waD.e2ee.errors import SignalError
+from waD.link.stanzas import Requester
+from waD.messaging.classify import classify
+from waD.messaging.content import ID_RANDOM_LENGTH, message_id, parse
+from waD.messaging.context import Context
+from waD.messaging.encrypting import Encryptor, enc_node
+from waD.messaging.reaction import AskPhone
+from waD.messaging.sessions import Sessions
+from waD.proto.e2e_pb2 import Message
+from waD.store.model import UNDECRYPTABLE
+from waD.store.unit import Unit
+from waD.wire.jid import JID
+from waD.wire.node import Node, Value
+
+PEER_REQUEST: Final = "peer-request"
+"""Item kind: a question to the own phone by the id of its stanza, until it is answered."""
+PEER_CHAT: Final = "peer"
+"""Chat under which the plaintext of a peer message is kept for retries."""
+KEPT_MS: Final = 14 * 86_400_000
+"""How long an unanswered question is remembered."""
+
+_FORCED: Final = frozenset(
+    {
+        Message.GENERATE_LINK_PREVIEW,
+        Message.PLACEHOLDER_MESSAGE_RESEND,
+        Message.COMPANION_CANONICAL_USER_NONCE_FETCH,
+        Message.HISTORY_SYNC_ON_DEMAND,
+    }
+)
+
+
+class PeerRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the phone was asked for: the canonical key of a message; `at` in Unix milliseconds."""
+
+    chat: str
+    sender: str
+    message_id: str
+    at: int
+
+    def serialize(self) -> bytes:
+        """The stored form."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def parse(cls, data: bytes) -> PeerRequest:
+        """Read the stored form.
+
+        Raises:
+            msgspec.DecodeError: it is none.
+        """
+        return msgspec.json.decode(data, type=cls)
+
+
+async def request_of(context: Context, stanza_id: str, unit: Unit | None = None) -> PeerRequest | None:
+    """The question that a response of the phone names, if it is one of ours and still open."""
+    return await context.state.record(PEER_REQUEST, stanza_id, PeerRequest.parse, unit)
+
+
+class Peer:
+    """Writes to the own phone.
+
+    Args:
+        context: whose.
+        sessions: pairwise sessions.
+        encryptor: encrypts.
+        turn: held from an encryption to its transmission.
+    """
+
+    def __init__(self, context: Context, sessions: Sessions, encryptor: Encryptor, turn: trio.Lock) -> None:
+        self._context = context
+        self._sessions = sessions
+        self._encryptor = encryptor
+        self._turn = turn
+        self._tidy = False
+
+    async def ask(self, work: AskPhone, connection: Requester) -> None:
+        """Send a question about a message, unless the message has become readable meanwhile.
+
+        The id of the question is stored with it, as `PEER_REQUEST`.
+
+        Raises:
+            RequestError, RequestTimeout, MalformedReply, Disconnected: the question did not leave.
+            StoreError: nothing was sent.
+        """
+        if not self._tidy:
+            self._tidy = True
+            await self._forget_old()
+        message = parse(work.payload)
+        if message is None or not await self._still_missing(work):
+            return
+        phone = self._context.account.own
+        await self._sessions.ensure([phone], connection)
+        async with self._turn:
+            async with self._context.state.lock:
+                unit = self._context.state.unit()
+                node = await self._stanza(unit, work, message, phone)
+                if node is None:
+                    return
+                crashpoint("send.before_commit")
+                await self._context.state.commit(unit)
+            crashpoint("send.after_commit")
+            await connection.send(node)
+
+    async def _forget_old(self) -> None:
+        """Remove questions that were never answered and are past their time."""
+        past = self._context.now_ms() - KEPT_MS
+        stored = await self._context.state.all_items(PEER_REQUEST)
+        async with self._context.state.lock:
+            unit = self._context.state.unit()
+            for key, value in stored.items():
+                if PeerRequest.parse(value).at < past:
+                    unit.delete(PEER_REQUEST, key)
+            await self._context.state.commit(unit)
+
+    async def _still_missing(self, work: AskPhone) -> bool:
+        found = await self._context.state.find_message(work.message_id)
+        spellings = await self._context.addresses.spellings(JID.parse(work.chat))
+        chats = {work.chat, *(str(form) for form in spellings)}
+        return any(row.chat in chats and row.kind == UNDECRYPTABLE for row in found)
+
+    async def _stanza(self, unit: Unit, work: AskPhone, message: Message, phone: JID) -> Node | None:
+        context, now = self._context, self._context.now_ms()
+        if not await self._sessions.usable(phone, unit):
+            return None
+        try:
+            done = await self._encryptor.encrypt(unit, phone, self._encryptor.padded(message))
+        except SignalError:
+            return None
+        name = message_id(now // 1000, phone.user, context.random(ID_RANDOM_LENGTH))
+        asked = PeerRequest(chat=work.chat, sender=work.sender, message_id=work.message_id, at=now)
+        unit.put(PEER_REQUEST, name, asked)
+        unit.keep_plaintext(PEER_CHAT, name, work.payload)
+        enc = enc_node(done, classify(message))
+        return peer_node(name, phone, message, enc, self._encryptor.device_identity([enc]))
+
+
+def peer_node(name: str, to: JID, message: Message, enc: Node, identity: list[Node]) -> Node:
+    """The stanza of a peer message: one bare `<enc>`, never `<participants>`."""
+    attrs: dict[str, Value] = {"id": name, "to": to, "type": "text", "category": "peer"}
+    attrs["push_priority"] = "high"
+    if message.protocolMessage.HasField("peerDataOperationRequestMessage"):
+        kind = message.protocolMessage.peerDataOperationRequestMessage.peerDataOperationRequestType
+        if kind in _FORCED:
+            attrs["push_priority"] = "high_force"
+        if kind == Message.HISTORY_SYNC_ON_DEMAND:
+            attrs["privacy_sensitive"] = "1"
+    return Node("message", attrs, [Node("meta", {"appdata": "default"}), enc, *identity])

@@ -1,0 +1,97 @@
+"""What a supervisor needs from the rooms below, as one interface: tests put fakes there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from waD.link.causes import Cause
+from waD.link.credentials import Credentials, CredentialStore
+from waD.link.login import LoginResult
+from waD.link.qr import QrCode
+from waD.store.state import SessionState
+from waD.wire.jid import JID
+from waD.wire.node import Node
+
+if TYPE_CHECKING:
+    from waD.messaging.facade import Messaging
+
+
+class Link(Protocol):
+    """The part of a `waD.link.connection.Connection` that a supervisor uses itself."""
+
+    on_health: Callable[[bool], None] | None
+
+    def fail(self, reason: Cause) -> None:
+        """End the connection for a reason of our own."""
+        ...
+
+    async def send(self, node: Node) -> None:
+        """Send a stanza; raises Disconnected."""
+        ...
+
+
+class Login(Protocol):
+    """One run of a logged-in connection; see `waD.session.online.Online`."""
+
+    @property
+    def result(self) -> LoginResult | None:
+        """What the login told, once it is through."""
+        ...
+
+    @property
+    def backlog_timed_out(self) -> bool:
+        """Whether the server never ended its backlog."""
+        ...
+
+    async def run(
+        self, *, opened: Callable[[], Awaitable[None]], ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Run until the connection ends, which raises Disconnected, or until cancelled."""
+        ...
+
+
+class Doors(Protocol):
+    """The ways out of a supervisor; there is one for each session."""
+
+    def messaging(self, state: SessionState) -> Messaging:
+        """Build the session's messaging over its state; again after the credentials were cleared."""
+        ...
+
+    def connect(self, credentials: Credentials, *, use_routing: bool) -> AbstractAsyncContextManager[Link]:
+        """Connect as `waD.link.connection.connect` does.
+
+        Raises:
+            Disconnected: out of the block.
+        """
+        ...
+
+    async def pair(
+        self,
+        link: Link,
+        store: CredentialStore,
+        on_qr: Callable[[QrCode], Awaitable[None]],
+        accept: Callable[[JID], bool],
+    ) -> NoReturn:
+        """Pair; always ends in Disconnected, whose cause `restart` means paired.
+
+        Args:
+            link: made with unregistered credentials.
+            store: where the credentials become durable.
+            on_qr: called with each code to show.
+            accept: False refuses the account whose device address it is given.
+        """
+        ...
+
+    def login(self, link: Link, messaging: Messaging) -> Login:
+        """Make the run of a logged-in connection."""
+        ...
+
+    async def unlink(self, link: Link, me: JID) -> bool:
+        """Tell WhatsApp to forget this device; says whether it confirmed. Takes a few seconds at most."""
+        ...
+
+    async def newer_version(self) -> bool:
+        """Look for a newer client version, and use it from now on; says whether there is one."""
+        ...

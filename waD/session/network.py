@@ -1,0 +1,174 @@
+"""The real ways out of a supervisor: to WhatsApp, or to whatever the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NoReturn, cast
+
+from waD.config import SessionSettings
+from waD.link import login as link_login
+from waD.link.connection import Connection, LinkSettings, connect
+from waD.link.credentials import Credentials, CredentialStore
+from waD.link.endpoint import DEFAULT_URL, Endpoint
+from waD.link.engine import EngineSettings
+from waD.link.keepalive import KeepaliveSettings
+from waD.link.pairing import pair
+from waD.link.payload import DEFAULT_VERSION, ClientProfile, payload
+from waD.link.qr import QrCode
+from waD.link.websocket import OpenStream, open_stream
+from waD.messaging.context import MessagingSettings, make_context
+from waD.messaging.facade import Messaging
+from waD.session.doors import Link, Login
+from waD.session.online import Online, OnlineSettings
+from waD.session.vitals import MS, Clock
+from waD.store.state import SessionState
+from waD.wire.certs import ROOT_KEY
+from waD.wire.jid import JID
+
+
+async def no_refresh() -> bool:
+    """There is no source of newer client versions."""
+    return False
+
+
+class NetworkDoors:
+    """Implements `waD.session.doors.Doors`.
+
+    Args:
+        settings: the session's settings; each connection goes by those at its beginning.
+        clock: time and chance.
+        newer_version: looks for a newer client version and puts it into force.
+        version: the version to announce when the settings name none.
+        dial: opens the stream under the websocket.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], SessionSettings],
+        clock: Clock,
+        *,
+        newer_version: Callable[[], Awaitable[bool]] = no_refresh,
+        version: Callable[[], tuple[int, int, int]] = lambda: DEFAULT_VERSION,
+        dial: OpenStream = open_stream,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._newer_version = newer_version
+        self._version = version
+        self._dial = dial
+        self._profile: ClientProfile | None = None
+
+    def messaging(self, state: SessionState) -> Messaging:
+        """Over the session's state."""
+        context = make_context(
+            state,
+            settings=messaging_settings(self._settings()),
+            now_ms=self._clock.unix_ms,
+            random=self._clock.random,
+        )
+        return Messaging(context)
+
+    @asynccontextmanager
+    async def connect(self, credentials: Credentials, *, use_routing: bool) -> AsyncIterator[Link]:
+        """Dial and shake hands."""
+        settings = self._settings()
+        profile = self._profile = client_profile(settings, self._version())
+        async with connect(
+            endpoint(settings),
+            credentials,
+            payload(credentials, profile),
+            link_settings(settings),
+            random=self._clock.random,
+            unix_time=lambda: self._clock.unix_ms() / MS,
+            dial=self._dial,
+            use_routing=use_routing,
+        ) as connection:
+            yield connection
+
+    async def pair(
+        self,
+        link: Link,
+        store: CredentialStore,
+        on_qr: Callable[[QrCode], Awaitable[None]],
+        accept: Callable[[JID], bool],
+    ) -> NoReturn:
+        """Show codes; always ends in Disconnected."""
+        assert self._profile is not None, "a connection for pairing has announced a profile"
+        await pair(
+            cast(Connection, link),
+            store,
+            self._profile,
+            random=self._clock.random,
+            on_qr=on_qr,
+            now_ms=self._clock.unix_ms,
+            accept=lambda paired: accept(paired.jid),
+        )
+
+    def login(self, link: Link, messaging: Messaging) -> Login:
+        """Follow a login up."""
+        settings = self._settings()
+        online = OnlineSettings(
+            mark_online=settings.network.online_on_connect, retry_delay_s=settings.messages.retry_delay_s
+        )
+        return Online(cast(Connection, link), messaging, online)
+
+    async def unlink(self, link: Link, me: JID) -> bool:
+        """Log out at WhatsApp."""
+        return await link_login.logout(cast(Connection, link), me)
+
+    async def newer_version(self) -> bool:
+        """Look for one, unless the settings fix the version."""
+        return self._settings().network.version is None and await self._newer_version()
+
+
+def endpoint(settings: SessionSettings) -> Endpoint:
+    """Where a session connects."""
+    network = settings.network
+    return Endpoint(network.url or DEFAULT_URL, network.root_key or ROOT_KEY, network.ca_file, network.proxy)
+
+
+def client_profile(settings: SessionSettings, version: tuple[int, int, int]) -> ClientProfile:
+    """What a session calls itself."""
+    network = settings.network
+    return ClientProfile(
+        version=network.version or version,
+        browser=(network.os_name, network.device, ClientProfile().browser[2]),
+        sync_full_history=network.full_history,
+        country=network.country,
+        push_name=network.push_name or "",
+    )
+
+
+def link_settings(settings: SessionSettings) -> LinkSettings:
+    """Times of a connection."""
+    network, health = settings.network, settings.health
+    keepalive = KeepaliveSettings(
+        interval_s=network.keepalive_s,
+        jitter_s=network.keepalive_jitter_s,
+        quiet_s=health.quiet_s,
+        longest_s=health.ping_interval_s,
+        late_s=health.pong_late_s,
+        dead_s=health.dead_after_s,
+    )
+    engine = EngineSettings(
+        hello_timeout_s=network.hello_timeout_s,
+        login_timeout_s=network.connect_timeout_s,
+        query_timeout_s=network.query_timeout_s,
+        ack_timeout_s=network.ack_timeout_s,
+        keepalive=keepalive,
+    )
+    return LinkSettings(engine=engine, dial_timeout_s=network.dial_timeout_s)
+
+
+def messaging_settings(settings: SessionSettings) -> MessagingSettings:
+    """How messages are handled."""
+    return MessagingSettings(
+        retries=settings.messages.retries,
+        retry_delay_ms=round(settings.messages.retry_delay_s * MS),
+        max_text=settings.outbox.text_limit,
+        rate_per_s=settings.outbox.rate,
+        new_chat_interval_s=settings.outbox.new_conversation_interval_s,
+        send_read_receipts=settings.messages.read_receipts,
+        available=settings.network.online_on_connect,
+    )
