@@ -84,6 +84,11 @@ class BaileysClient:
         return str((await self.command("send", to=to, text=text, **options))["id"])
 
     @property
+    def pid(self) -> int:
+        """Of the Node process."""
+        return self._process.pid
+
+    @property
     def position(self) -> int:
         """How many events there are: pass it as `after` to wait for newer ones."""
         return len(self.events)

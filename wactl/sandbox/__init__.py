@@ -1,0 +1,1 @@
+"""`wactl sandbox`: a WhatsApp server with simulated phones, and orders to it."""
