@@ -1,0 +1,1 @@
+"""waD as systemd sees it."""
