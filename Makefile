@@ -51,7 +51,7 @@ vectors: $(STAMP)
 	$(BIN)/python -m tests.vector_runner $(DIR)
 
 proto: $(STAMP)
-	$(BIN)/python -m pip install --quiet '.[proto]'
+	$(BIN)/python -m pip install --quiet --editable '.[proto]'
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. waD/proto/*.proto
 
 clean:
