@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ from waD import logs
 from waD.config import ConfigErrors, Settings, diff, load
 from waD.config import Control as ControlSection
 from waD.control.api import ControlError
-from waD.control.peers import UnknownAccount
+from waD.control.peers import RoleTable, UnknownAccount
 from waD.control.server import ControlServer
 from waD.control.settings import ControlSettings, Limits, Roles
 from waD.control.sockets import (
@@ -37,22 +38,39 @@ from waD.control.sockets import (
     adopt_socket,
     bind_socket,
 )
-from waD.control.types import PROTOCOL_VERSION, DaemonInfo, ReloadResult
+from waD.control.types import (
+    PROTOCOL_VERSION,
+    CheckReport,
+    ConfigList,
+    DaemonInfo,
+    OptionView,
+    ReloadResult,
+    SubscriberView,
+)
 from waD.events.log import EventLog
 from waD.session.alerts import run_alert_commands
+from waD.session.checkup import WRITE_STUCK_S, check_up
 from waD.session.doors import Doors
 from waD.session.manager import Manager
 from waD.session.network import NetworkDoors
-from waD.session.retention import run_retention
+from waD.session.retention import run_retention, store_settings
+from waD.session.snapshots import run_snapshots, seal_at_end
 from waD.session.vitals import Clock
 from waD.store.errors import StorageUnavailable, StoreError
-from waD.store.store import Store, StoreSettings, open_store
+from waD.store.store import Store, open_store
 from waD.systemd import Notifier
 
 EXIT_FAILED: Final = 1
 EXIT_REFUSED: Final = 2
 STATUS_EVERY_S: Final = 10.0
 """How often `systemctl status` hears how many sessions are open."""
+PATIENCE_S: Final = 30.0
+"""How much longer than now the service manager is asked to wait while the store is being opened."""
+ANSWER_S: Final = 10.0
+"""How long store and control socket may take to answer before the watchdog goes hungry."""
+SEAL_S: Final = 5.0
+"""For sealing the sessions' keys at the end."""
+PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"daemon.ping"}\n'
 SERVER_STOP_S: Final = 6.0
 """A little longer than the control server takes to let its clients go."""
 PRIVATE_DIRECTORY: Final = 0o700
@@ -97,44 +115,88 @@ class Application:
         self._notifier = Notifier.from_environment(environ)
         self._stop = trio.Event()
         self._started_ms = unix_ms()
+        self._loading = trio.Lock()
         self._store: Store | None = None
+        self._log: EventLog | None = None
         self._manager: Manager | None = None
         self._server: ControlServer | None = None
+        self._address = str(settings.control.path)
 
     async def run(self) -> None:
         """Run until a signal or `daemon.stop` asks for the end.
 
         Raises:
-            Refused: the start is refused.
-            StoreError: the store failed in a way that may pass.
+            Refused, UnknownAccount: the start is refused; nothing was changed.
+            StoreError: the store cannot be used.
         """
         for warning in self._settings.warnings:
             _log.warning("%s", warning)
         _warn_of_foreign_server(self._settings)
-        async with open_store(_store_settings(self._settings)) as store:
-            log = EventLog(store)
-            manager = Manager(store, log, lambda: self._settings, self._doors, CLOCK, _holder())
-            server = ControlServer(manager, self, control_settings(self._settings), version=version())
-            self._store, self._manager, self._server = store, manager, server
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch_signals)
-                await nursery.start(manager.run)
-                served = trio.Event()
-                await nursery.start(_serve, server, self._listeners(), served)
-                nursery.start_soon(run_retention, store, unix_ms)
-                nursery.start_soon(run_alert_commands, log, lambda: self._settings.alerts)
-                nursery.start_soon(self._tell_service_manager)
-                _log.info("ready: %s", self._settings.store.path)
-                await self._stop.wait()
-                await self._shut_down(manager, server, served)
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_signals)
+            async with AsyncExitStack() as stack:
+                store = await self._open_store(stack)
+                manager, server = self._compose(store)
+                # Before any session connects: a daemon that nobody can talk to must not run one.
+                listeners = self._listeners()
+                for listener in listeners:
+                    stack.push_async_callback(listener.aclose)
+                if not self._stop.is_set():
+                    await self._run_rooms(store, manager, server, listeners)
+            nursery.cancel_scope.cancel()
         self._notifier.close()
 
-    async def _shut_down(self, manager: Manager, server: ControlServer, served: trio.Event) -> None:
+    async def _open_store(self, stack: AsyncExitStack) -> Store:
+        """Open it for the life of the stack; a migration may take its time."""
+        async with trio.open_nursery() as meanwhile:
+            meanwhile.start_soon(self._ask_for_time)
+            store = await stack.enter_async_context(open_store(store_settings(self._settings)))
+            meanwhile.cancel_scope.cancel()
+        return store
+
+    async def _ask_for_time(self) -> None:
+        while True:
+            await trio.sleep(PATIENCE_S / 3)
+            self._notifier.extend(PATIENCE_S)
+            self._notifier.status("opening the store")
+
+    def _compose(self, store: Store) -> tuple[Manager, ControlServer]:
+        log = EventLog(store)
+        manager = Manager(
+            store, log, lambda: self._settings, self._doors, CLOCK, _holder(), logs.session_context
+        )
+        server = ControlServer(manager, self, control_settings(self._settings), version=version())
+        self._store, self._log, self._manager, self._server = store, log, manager, server
+        return manager, server
+
+    async def _run_rooms(
+        self, store: Store, manager: Manager, server: ControlServer, listeners: Sequence[UnixListener]
+    ) -> None:
+        """Everything, until the end is asked for and done."""
+        self._address = listeners[0].address
+        served = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(manager.run)
+            await nursery.start(_serve, server, listeners, served)
+            nursery.start_soon(run_retention, store, unix_ms)
+            nursery.start_soon(run_snapshots, store, lambda: self._settings, unix_ms)
+            assert self._log is not None
+            nursery.start_soon(run_alert_commands, self._log, lambda: self._settings.alerts)
+            nursery.start_soon(self._tell_service_manager)
+            _log.info("ready: %s", self._settings.store.path)
+            await self._stop.wait()
+            await self._shut_down(store, manager, server, served)
+            nursery.cancel_scope.cancel()
+
+    async def _shut_down(
+        self, store: Store, manager: Manager, server: ControlServer, served: trio.Event
+    ) -> None:
         """The sessions first, so that subscribers still see their last events."""
         _log.info("stopping")
         self._notifier.stopping("closing the sessions")
         await manager.stop()
+        with trio.move_on_after(SEAL_S):
+            await seal_at_end(store)
         server.stop()
         with trio.move_on_after(SERVER_STOP_S):
             await served.wait()
@@ -163,7 +225,7 @@ class Application:
         while True:
             await trio.sleep(every_s)
             self._notifier.status(await self._summary())
-            if await self._answers():
+            if self._notifier.watchdog_s is not None and await self._is_alive():
                 self._notifier.alive()
 
     async def _summary(self) -> str:
@@ -179,15 +241,21 @@ class Application:
         assert self._store is not None
         return Counter(row.current_status for row in await self._store.sessions())
 
-    async def _answers(self) -> bool:
-        """Whether the store answers; that the loop turns is shown by this being asked."""
+    async def _is_alive(self) -> bool:
+        """Whether store and control socket answer; that the loop turns is shown by this being asked."""
         assert self._store is not None
-        try:
-            await self._store.last_cursor()
-        except StoreError:
-            _log.exception("the store does not answer; the watchdog is not fed")
-            return False
-        return True
+        with trio.move_on_after(ANSWER_S):
+            try:
+                await self._store.last_cursor()
+                if self._store.write_stuck_s > WRITE_STUCK_S:
+                    _log.error("a transaction stands still; the watchdog is not fed")
+                    return False
+                return self._stop.is_set() or await answers(self._address)
+            except StoreError as error:
+                _log.error("the store does not answer; the watchdog is not fed: %s", error)
+                return False
+        _log.error("nothing answered within %g s; the watchdog is not fed", ANSWER_S)
+        return False
 
     # Signals.
 
@@ -204,33 +272,62 @@ class Application:
                     self.stop()
 
     async def _reload_on_signal(self) -> None:
+        if self._server is None:
+            _log.warning("not read again: the daemon is just starting")
+            return
         self._notifier.reloading()
         try:
             await self.reload()
         except ControlError as refused:
             _log.error("the configuration stays as it was:\n%s", refused.message)
-        self._notifier.ready(await self._summary())
+        finally:
+            self._notifier.ready(await self._summary())
 
     # The control protocol's daemon.
 
     async def info(self) -> DaemonInfo:
         """What runs here."""
         assert self._store is not None
+        assert self._log is not None
         states = await self._states()
+        last = await self._store.last_cursor()
+        readers = [
+            SubscriberView(name=reader.name, cursor=reader.cursor, event_lag=max(0, last - reader.cursor))
+            for reader in self._log.readers
+        ]
         return DaemonInfo(
             pid=os.getpid(),
             version=version(),
             protocol=PROTOCOL_VERSION,
             started_at=self._started_ms,
-            socket=str(self._settings.control.path),
+            socket=self._address,
             config=", ".join(map(str, self._settings.files)) or None,
             store=f"sqlite:{self._settings.store.path}",
             sessions=sum(states.values()),
             states=dict(states),
-            last_cursor=await self._store.last_cursor(),
+            last_cursor=last,
             python=platform.python_version(),
             platform=platform.platform(),
+            event_lag=max((reader.event_lag for reader in readers), default=0),
+            subscribers=readers,
         )
+
+    async def config(self) -> ConfigList:
+        """Every option in force; passwords are masked."""
+        settings = self._settings
+        return ConfigList(
+            options=[OptionView(key=one.key, value=one.value, origin=one.origin) for one in settings.show()],
+            files=[str(path) for path in settings.files],
+            warnings=[str(warning) for warning in settings.warnings],
+        )
+
+    async def check(self) -> CheckReport:
+        """Look at everything, change nothing."""
+        assert self._store is not None
+        assert self._log is not None
+        assert self._manager is not None
+        views = await self._manager.list()
+        return await check_up(self._store, self._log, views, self._settings, Path(self._address))
 
     async def reload(self) -> ReloadResult:
         """Read the files again; all of it or nothing comes into force.
@@ -238,14 +335,17 @@ class Application:
         Raises:
             ControlError: `refused`, with every fault.
         """
-        try:
-            new = await trio.to_thread.run_sync(load, self._config, self._environ)
-            assert self._server is not None
-            self._server.reconfigure(control_settings(new))
-        except (ConfigErrors, UnknownAccount) as error:
-            raise ControlError("refused", str(error)) from None
-        applied, restart = diff(self._settings, new)
-        self._settings = new
+        assert self._manager is not None
+        assert self._server is not None
+        async with self._loading:
+            try:
+                new = await trio.to_thread.run_sync(load, self._config, self._environ)
+                self._server.reconfigure(control_settings(new))
+            except (ConfigErrors, UnknownAccount) as error:
+                raise ControlError("refused", str(error)) from None
+            applied, restart = diff(self._settings, new)
+            self._settings = new
+        self._manager.reloaded()
         logs.set_level(new.daemon.log_level, self._environ)
         _log.info("configuration read again: %s", ", ".join(applied) or "nothing changed")
         if restart:
@@ -279,14 +379,12 @@ def _roles(control: ControlSection) -> Roles:
 
 
 def _limits(control: ControlSection) -> Limits:
-    return Limits(connections=control.max_clients, requests=control.max_requests)
-
-
-def _store_settings(settings: Settings) -> StoreSettings:
-    return StoreSettings(
-        path=settings.store.path,
-        event_days=round(settings.events.days),
-        events_per_session=settings.events.rows,
+    return Limits(
+        connections=control.max_clients,
+        connections_per_uid=control.max_clients_per_user,
+        requests=control.max_requests,
+        subscriptions=control.max_subscriptions,
+        write_timeout=control.write_timeout_s,
     )
 
 
@@ -324,6 +422,7 @@ def main(config: Path | None, check_config: bool) -> None:
         click.echo(str(errors), err=True)
         sys.exit(EXIT_REFUSED)
     if check_config:
+        _check_accounts(settings)
         files = ", ".join(map(str, settings.files)) or "no file, only defaults"
         click.echo(f"the configuration is valid ({files})")
         return
@@ -332,6 +431,28 @@ def main(config: Path | None, check_config: bool) -> None:
         sys.exit(run(settings, config))
     finally:
         logs.tear_down()
+
+
+def _check_accounts(settings: Settings) -> None:
+    """What only this machine can tell about a configuration."""
+    for warning in settings.warnings:
+        click.echo(str(warning), err=True)
+    try:
+        RoleTable.resolve(control_settings(settings).roles)
+    except UnknownAccount as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_REFUSED)
+
+
+async def answers(address: str) -> bool:
+    """Whether a control server answers a ping at a socket, with whatever."""
+    try:
+        async with await trio.open_unix_socket(address) as stream:
+            await stream.send_all(PING)
+            return bool(await stream.receive_some(1))
+    except (OSError, trio.BrokenResourceError) as error:
+        _log.error("the control socket %s does not answer: %s", address, error)
+        return False
 
 
 def run(settings: Settings, config: Path | None) -> int:

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from tests.config.conftest import Load
 from waD.config import CAUSE_IDS, diff
 from waD.config.__main__ import main
-from waD.config.manual import CauseRow, manual
+from waD.config.manual import manual
 from waD.config.option import Derived
 from waD.config.schema import OPTIONS, SECTIONS
 from waD.config.template import template
+from waD.session.manual import settings_page
 from waD.session.table import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,23 @@ def test_the_committed_file_is_current() -> None:
 
 
 def test_the_committed_manual_page_is_current() -> None:
-    assert (ROOT / "man" / "waD.toml.5").read_text() == manual() == _run("man")[0]
+    assert (ROOT / "man" / "waD.toml.5").read_text() == settings_page(), "python -m waD.session.manual"
+
+
+def test_without_the_disconnect_table_the_page_is_the_same_otherwise() -> None:
+    table = settings_page().splitlines()
+    plain = _run("man")[0].splitlines()
+    assert plain == manual().splitlines()
+    assert [line for line in table if line in set(plain)] != table
+    rest = iter(table)
+    assert all(line in rest for line in plain)
+
+
+def test_the_page_says_what_happens_on_each_cause() -> None:
+    page = settings_page().replace("\\-", "-")
+    for row in ROWS.values():
+        assert f'.BR {row.id} " ({row.action}' in page, row.id
+        assert row.meaning in page.replace("\\(dq", '"'), row.id
 
 
 def test_the_file_as_it_is_changes_nothing(loaded: Load) -> None:
@@ -88,18 +105,18 @@ def test_the_page_is_sound_for_groff() -> None:
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
 def test_the_disconnect_table_fits_into_the_page() -> None:
-    page = manual([CauseRow(row.id, row.action, row.meaning) for row in ROWS.values()])
+    page = settings_page()
     done = subprocess.run(
         ["groff", "-man", "-Tascii", "-ww", "-P-cbou"], input=page, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
     for row in ROWS.values():
-        assert f"{row.id} ({row.action})" in done.stdout
+        assert f"{row.id} ({row.action}" in done.stdout
 
 
 def test_no_line_of_the_page_is_taken_for_an_unknown_request() -> None:
     known = {'\\"', "TH", "SH", "I", "IR", "RI", "B", "BR", "br", "PP", "TP", "RS", "RE", "nf", "fi"}
-    for line in manual().splitlines():
+    for line in settings_page().splitlines():
         assert not line.startswith("'")
         if line.startswith("."):
             assert line[1:].split(" ")[0] in known, line

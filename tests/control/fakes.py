@@ -73,7 +73,7 @@ class FakeStream:
 
 
 class FakeSessions:
-    """Knows one session, `alerts`. `raises` makes a method fail, `hold` makes it wait."""
+    """Knows one session, `alerts`. `raises` makes a method fail, `block` makes it wait."""
 
     def __init__(self) -> None:
         self.log = FakeLog()
@@ -86,7 +86,7 @@ class FakeSessions:
         self._entered: dict[str, trio.Event] = {}
 
     @contextmanager
-    def hold(self, method: str) -> Iterator[trio.Event]:
+    def block(self, method: str) -> Iterator[trio.Event]:
         """Let calls of a method wait until the event is set or the block is left."""
         event = self._held[method] = trio.Event()
         try:
@@ -137,6 +137,29 @@ class FakeSessions:
     async def remove(self, name: str) -> t.RemoveResult:
         self._known(name)
         return await self._do("remove", name, lambda: t.RemoveResult(name=name, connection_id="c"))
+
+    async def hold(self, name: str) -> t.SessionView:
+        self._known(name)
+        return await self._do("hold", name, lambda: view(name, "stopped"))
+
+    async def release(self, name: str) -> t.SessionView:
+        self._known(name)
+        return await self._do("release", name, lambda: view(name, "connecting"))
+
+    async def reset(self, name: str) -> t.SessionView:
+        self._known(name)
+        return await self._do("reset", name, lambda: view(name, "stopped"))
+
+    async def undo(self, name: str) -> t.UndoResult:
+        self._known(name)
+        return await self._do(
+            "undo",
+            name,
+            lambda: t.UndoResult(session=view(name, "stopped"), restored="5", sealed_at=1, backup="7"),
+        )
+
+    async def policy(self, name: str | None) -> t.PolicyTable:
+        return await self._do("policy", name, lambda: t.PolicyTable(session=name, rows=[]))
 
     async def list(self) -> list[t.SessionView]:
         return await self._do("list", None, lambda: [view()])
@@ -217,6 +240,12 @@ class FakeDaemon:
         if self.fault:
             raise self.fault
         return t.DaemonInfo(pid=1, version="0", protocol=t.PROTOCOL_VERSION, started_at=5, sessions=1)
+
+    async def config(self) -> t.ConfigList:
+        return t.ConfigList(options=[t.OptionView(key="log.level", value='"info"', origin="default")])
+
+    async def check(self) -> t.CheckReport:
+        return t.CheckReport(level="ok", findings=[])
 
     async def reload(self) -> t.ReloadResult:
         return t.ReloadResult(applied=["log.level"], restart_needed=["control.socket"])

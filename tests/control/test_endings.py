@@ -24,7 +24,7 @@ SEND = {"session": "alerts", "to": "15550000002", "text": "the secret text"}
 
 
 async def test_a_wait_whose_client_hangs_up_is_cancelled(running: Running) -> None:
-    with running.sessions.hold("wait"):
+    with running.sessions.block("wait"):
         async with running.client() as client:
             await client.post("message.wait", session="alerts", messageId="A")
             await running.sessions.entered("wait")
@@ -44,7 +44,7 @@ async def test_a_wait_whose_client_hangs_up_is_cancelled(running: Running) -> No
 async def test_a_command_goes_on_without_its_client(
     running: Running, method: str, params: dict[str, Any], called: str
 ) -> None:
-    with running.sessions.hold(called) as release:
+    with running.sessions.block(called) as release:
         async with running.client() as client:
             await client.post(method, **params)
             await running.sessions.entered(called)
@@ -57,7 +57,7 @@ async def test_a_command_goes_on_without_its_client(
 
 async def test_a_hang_up_is_seen_while_requests_wait_unread(tmp_path: Path) -> None:
     async with serving(tmp_path, requests=1) as running:
-        with running.sessions.hold("wait"):
+        with running.sessions.block("wait"):
             async with running.client() as client:
                 for _ in range(3):
                     await client.post("message.wait", session="alerts", messageId="A")
@@ -67,7 +67,7 @@ async def test_a_hang_up_is_seen_while_requests_wait_unread(tmp_path: Path) -> N
 
 
 async def test_the_last_word_is_no_hang_up(running: Running, client: Client) -> None:
-    with running.sessions.hold("wait") as release:
+    with running.sessions.block("wait") as release:
         request_id = await client.post("message.wait", session="alerts", messageId="A")
         await client.stream.send_eof()
         await running.sessions.entered("wait")
@@ -78,7 +78,7 @@ async def test_the_last_word_is_no_hang_up(running: Running, client: Client) -> 
 
 
 async def test_a_hang_up_after_the_last_word_is_one(running: Running) -> None:
-    with running.sessions.hold("wait"):
+    with running.sessions.block("wait"):
         async with running.client() as client:
             await client.post("message.wait", session="alerts", messageId="A")
             await client.stream.send_eof()
@@ -250,7 +250,7 @@ async def test_a_subscription_ends_after_its_answer_also_when_that_waits(
 
 
 async def test_stop_while_a_subscription_opens(running: Running, client: Client) -> None:
-    with running.sessions.hold("subscribe"):
+    with running.sessions.block("subscribe"):
         request_id = await client.post("events.subscribe")
         await running.sessions.entered("subscribe")
         running.server.stop()
@@ -260,7 +260,7 @@ async def test_stop_while_a_subscription_opens(running: Running, client: Client)
 
 
 async def test_stop_ends_waits_and_finishes_commands(running: Running, client: Client) -> None:
-    with running.sessions.hold("wait"), running.sessions.hold("connect") as release:
+    with running.sessions.block("wait"), running.sessions.block("connect") as release:
         waiting = await client.post("message.wait", session="alerts", messageId="A")
         connecting = await client.post("session.connect", name="alerts")
         await running.sessions.entered("wait")
@@ -279,7 +279,7 @@ async def test_stop_ends_waits_and_finishes_commands(running: Running, client: C
 
 
 async def test_nobody_new_is_let_in_while_it_drains(running: Running, client: Client) -> None:
-    with running.sessions.hold("connect") as release:
+    with running.sessions.block("connect") as release:
         await client.post("session.connect", name="alerts")
         await running.sessions.entered("connect")
         running.server.stop()
@@ -294,7 +294,7 @@ async def test_what_does_not_finish_in_time_is_cancelled(
     tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path, drain=7) as running, running.client() as client:
-        with running.sessions.hold("logout"):
+        with running.sessions.block("logout"):
             await client.post("session.logout", name="alerts")
             await running.sessions.entered("logout")
             start = trio.current_time()
@@ -320,7 +320,7 @@ async def test_a_subscriber_that_reads_nothing_does_not_keep_the_daemon(
 
 async def test_cancelling_the_server_cancels_commands_too(tmp_path: Path) -> None:
     async with serving(tmp_path) as running, running.client() as client:
-        with running.sessions.hold("logout"), running.sessions.hold("send"):
+        with running.sessions.block("logout"), running.sessions.block("send"):
             await client.post("session.logout", name="alerts")
             await client.post("message.send", **SEND)
             await running.sessions.entered("logout")

@@ -68,7 +68,7 @@ async def test_strangers_are_counted_too(tmp_path: Path) -> None:
 async def test_requests_beyond_the_limit_wait_their_turn(tmp_path: Path) -> None:
     async with serving(tmp_path, requests=2) as running:
         async with running.client() as client, running.client() as other:
-            with running.sessions.hold("wait") as release:
+            with running.sessions.block("wait") as release:
                 ids = [
                     await client.post("message.wait", session="alerts", messageId=f"A{number}")
                     for number in range(5)
@@ -84,7 +84,7 @@ async def test_requests_beyond_the_limit_wait_their_turn(tmp_path: Path) -> None
 
 async def test_messages_of_one_connection_keep_their_order(running: Running, client: Client) -> None:
     texts = [f"message {number}" for number in range(50)]
-    with running.sessions.hold("send"):
+    with running.sessions.block("send"):
         await client.raw(
             b"".join(
                 request(number, "message.send", {"session": "alerts", "to": "15550000002", "text": text})

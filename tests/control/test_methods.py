@@ -21,6 +21,10 @@ CALLS: list[tuple[str, dict[str, Any], str | None, Any]] = [
     ("session.disconnect", NAME, "disconnect", "alerts"),
     ("session.logout", NAME, "logout", "alerts"),
     ("session.remove", NAME, "remove", "alerts"),
+    ("session.hold", NAME, "hold", "alerts"),
+    ("session.release", NAME, "release", "alerts"),
+    ("session.reset", NAME, "reset", "alerts"),
+    ("session.undo", NAME, "undo", "alerts"),
     ("session.list", {}, "list", None),
     ("session.status", NAME, "status", "alerts"),
     ("session.qr", NAME, "qr", "alerts"),
@@ -56,6 +60,10 @@ CALLS: list[tuple[str, dict[str, Any], str | None, Any]] = [
         (0, ("message:new",), "alerts", 2),
     ),
     ("events.subscribe", {"since": 0, "follow": False}, "subscribe", (0, (), None, False)),
+    ("policy.show", {}, "policy", None),
+    ("policy.show", {"session": "alerts"}, "policy", "alerts"),
+    ("config.show", {}, None, None),
+    ("daemon.check", {}, None, None),
     ("daemon.ping", {}, None, None),
     ("daemon.info", {}, None, None),
     ("daemon.reload", {}, None, None),
@@ -187,7 +195,7 @@ def test_symbols_and_numbers_are_one_to_one() -> None:
 
 
 async def test_wait_ends_at_its_time_out(running: Running, client: Client, autojump_clock: Any) -> None:
-    with running.sessions.hold("wait"), pytest.raises(Refused) as refused:
+    with running.sessions.block("wait"), pytest.raises(Refused) as refused:
         await client.call("message.wait", session="alerts", messageId="3EB0A1", state="read", timeout=20)
     assert (refused.value.symbol, refused.value.data["messageId"]) == ("timeout", "3EB0A1")
     assert running.sessions.cancelled == ["wait"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.messaging.conftest import OWN_LID, START_MS, account_blob, paired_credentials
+from tests.messaging.accounts import OWN_LID, START_MS, account_blob, paired_credentials
 from waD.e2ee import groups, padding, session
 from waD.e2ee.curve import KeyPair
 from waD.e2ee.groups import SenderKeyRecord
@@ -20,6 +20,7 @@ from waD.e2ee.record import SessionRecord
 from waD.e2ee.x3dh import LocalIdentity, PreKeyBundle
 from waD.link.prekeys import OneTimePreKey
 from waD.messaging import kinds
+from waD.messaging.ahead import read_ahead
 from waD.messaging.context import Context, MessagingSettings, make_context
 from waD.messaging.inbound import Inbound
 from waD.messaging.reaction import Reaction, Work
@@ -156,6 +157,7 @@ class Receiver:
         reaction = Reaction()
         async with self.ctx.state.lock:
             unit = self.ctx.state.unit()
+            await read_ahead(self.ctx, stanzas, unit)
             for stanza in stanzas:
                 with unit.step():
                     reaction.merge(await self.handle(stanza, unit))
@@ -195,6 +197,14 @@ async def own_phone(ctx: Context) -> Peer:
     await ctx.account.change_credentials(lambda now: now.change(account=blob))
     await introduce(ctx, phone)
     return phone
+
+
+def sent_copy(content: Message, chat: JID) -> Message:
+    """What an own device sends to its siblings beside a message to a chat."""
+    copy = Message()
+    copy.deviceSentMessage.destinationJid = str(chat)
+    copy.deviceSentMessage.message.CopyFrom(content)
+    return copy
 
 
 def spoiled(enc: Node) -> Node:

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from tests.messaging.conftest import OWN_LID, OWN_PN, START_MS, account_blob, paired_credentials
+from tests.messaging.accounts import OWN_LID, OWN_PN, START_MS, account_blob, paired_credentials
 from waD.e2ee import adv, curve, padding
 from waD.e2ee import session as signal
 from waD.e2ee.curve import KeyPair

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.messaging.conftest import OWN_LID, OWN_PN
+from tests.messaging.accounts import OWN_LID, OWN_PN
 from waD.e2ee.limits import MAX_PREKEY_ID
 from waD.link.prekeys import OneTimePreKey, draw_prekeys, next_id
 from waD.messaging import kinds

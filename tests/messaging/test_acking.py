@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.messaging.conftest import OWN_LID, START_MS
+from tests.messaging.accounts import OWN_LID, START_MS
 from tests.messaging.outbound_helpers import World, bob, encs_of, make_world, restarted
 from waD.messaging import kinds
 from waD.messaging.acking import MAX_REPEATS

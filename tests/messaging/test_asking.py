@@ -7,7 +7,7 @@ import os
 import pytest
 from msgspec import structs
 
-from tests.messaging.conftest import OWN_LID, OWN_PN, START_MS
+from tests.messaging.accounts import OWN_LID, OWN_PN, START_MS
 from tests.messaging.inbound_helpers import (
     ANN_LID,
     GROUP,
@@ -24,18 +24,13 @@ from waD.e2ee import adv, session
 from waD.e2ee.curve import KeyPair
 from waD.link.bundles import parse_retry_keys
 from waD.messaging import kinds
-from waD.messaging.asking import Asked, Asking, retry_receipt
+from waD.messaging.asking import Asked, retry_receipt
 from waD.messaging.context import Context, make_context
 from waD.messaging.reaction import AskPhone, Paced, Reaction
 from waD.messaging.stanza import Incoming, parse
 from waD.proto.e2e_pb2 import Message
 from waD.wire.jid import JID
 from waD.wire.node import Node, Value
-
-
-@pytest.fixture
-def receiver(ctx: Context) -> Receiver:
-    return Receiver(ctx)
 
 
 @pytest.fixture
@@ -220,23 +215,6 @@ class TestPhone:
         reaction = await receiver.take(node)
         asked(Reaction(work=list(reaction.work)))
         assert of_kind(reaction.work, AskPhone) == []
-
-
-async def test_old_counters_are_pruned(receiver: Receiver, ann: Peer, ctx: Context) -> None:
-    await receiver.take(unreadable(ann))
-    later = make_context(
-        ctx.state,
-        settings=ctx.settings,
-        now_ms=lambda: START_MS + 15 * 86_400_000,
-        random=os.urandom,
-    )
-    for context, pruned in ((ctx, 0), (later, 1)):
-        async with ctx.state.lock:
-            unit = ctx.state.unit()
-            unit.put(kinds.RETRY, "somebody else's", b"{}")
-            assert await Asking(context).prune(unit) == pruned
-            await ctx.state.commit(unit)
-    assert list(await ctx.state.all_items(kinds.RETRY)) == ["somebody else's"]
 
 
 class TestReceipt:

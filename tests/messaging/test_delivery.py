@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +11,6 @@ from waD.messaging.stanza import Incoming, parse
 from waD.wire.jid import JID
 from waD.wire.node import Node, Value
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "stanzas_in.json"
 ME, MY_LID = JID.parse("15551799738:7@s.whatsapp.net"), JID.parse("156469901574963:7@lid")
 ANN, BOB = JID.parse("100000000000002:3@lid"), JID.parse("100000000000003@lid")
 GROUP = JID.parse("120363000000000001@g.us")
@@ -137,24 +133,6 @@ class TestAggregate:
 
 
 class TestReads:
-    def test_vector(self) -> None:
-        (case,) = [one for one in json.loads(VECTORS.read_text())["cases"] if one["kind"] == "read_aggregate"]
-        keys = [
-            ReadKey(
-                JID.parse(key["remoteJid"]),
-                key["id"],
-                JID.parse(key["participant"]) if "participant" in key else None,
-                key.get("fromMe", False),
-            )
-            for key in case["input"]["keys"]
-        ]
-        found = [
-            {"jid": str(group.chat), "messageIds": list(group.ids)}
-            | ({"participant": str(group.participant)} if group.participant else {})
-            for group in delivery.aggregate_reads(keys)
-        ]
-        assert found == case["expect"]["groups"]
-
     def test_more_than_fit_are_several(self) -> None:
         groups = delivery.aggregate_reads(ReadKey(ANN, f"A{n}") for n in range(300))
         assert [len(group.ids) for group in groups] == [256, 44]

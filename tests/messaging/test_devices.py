@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.messaging.conftest import START_MS
+from tests.messaging.accounts import START_MS
 from tests.messaging.outbound_helpers import Person, World, bob, carol, make_world, need
 from waD.link.devices import device_jids
 from waD.link.errors import RequestError

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.messaging.conftest import account_blob
+from tests.messaging.accounts import account_blob
 from tests.messaging.outbound_helpers import Person, Simulated, World, bob, carol, make_world
 from waD.e2ee import session as signal
 from waD.e2ee.curve import KeyPair

@@ -9,7 +9,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.messaging.conftest import OWN_LID, OWN_PN, START_MS
+from tests.messaging.accounts import OWN_LID, OWN_PN, START_MS
 from tests.messaging.inbound_helpers import (
     ANN_LID,
     ANN_PN,
@@ -39,26 +39,6 @@ from waD.wire.jid import JID
 from waD.wire.node import Node
 
 STATUS = JID.parse("status@broadcast")
-
-
-@pytest.fixture
-def receiver(ctx: Context) -> Receiver:
-    return Receiver(ctx)
-
-
-@pytest.fixture
-async def ann(ctx: Context) -> Peer:
-    """A contact's phone, with a session towards us."""
-    peer = Peer(ANN_LID)
-    await introduce(ctx, peer)
-    return peer
-
-
-def sent_copy(content: Message, chat: JID) -> Message:
-    copy = Message()
-    copy.deviceSentMessage.destinationJid = str(chat)
-    copy.deviceSentMessage.message.CopyFrom(content)
-    return copy
 
 
 class TestText:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
-from tests.messaging.conftest import OWN_LID, OWN_PN, START_MS, account_blob
+from tests.messaging.accounts import OWN_LID, OWN_PN, START_MS, account_blob
 from tests.messaging.inbound_helpers import (
     ANN_LID,
     ANN_PN,
@@ -20,6 +18,7 @@ from tests.messaging.inbound_helpers import (
     of_kind,
     our_bundle,
     own_phone,
+    sent_copy,
     shapes,
     spoiled,
 )
@@ -35,26 +34,6 @@ from waD.wire.jid import JID
 from waD.wire.node import Node
 
 STATUS = JID.parse("status@broadcast")
-
-
-@pytest.fixture
-def receiver(ctx: Context) -> Receiver:
-    return Receiver(ctx)
-
-
-@pytest.fixture
-async def ann(ctx: Context) -> Peer:
-    """A contact's phone, with a session towards us."""
-    peer = Peer(ANN_LID)
-    await introduce(ctx, peer)
-    return peer
-
-
-def sent_copy(content: Message, chat: JID) -> Message:
-    copy = Message()
-    copy.deviceSentMessage.destinationJid = str(chat)
-    copy.deviceSentMessage.message.CopyFrom(content)
-    return copy
 
 
 class TestOwnMessages:
@@ -251,6 +230,14 @@ class TestGroups:
         assert shapes(reaction.answers) == [("receipt", None), ("ack", "text")]
         assert reaction.answers[0].attrs["context"] == "status"
         assert (await receiver.rows())[0].chat == str(STATUS)
+
+    async def test_a_status_of_its_own_tag_is_a_message_too(self, receiver: Receiver, ann: Peer) -> None:
+        node = ann.group_text(STATUS, "story")
+        node.tag = "status"
+        reaction = await receiver.take(node)
+        assert [one.tag for one in reaction.answers] == ["receipt", "ack"]
+        assert reaction.answers[1].attrs["class"] == "status"
+        assert (await receiver.rows())[0].body == "story"
 
     async def test_a_list_of_a_contact_is_a_direct_chat(self, receiver: Receiver, ann: Peer) -> None:
         group = JID.parse("7@broadcast")

@@ -2,60 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import msgspec
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waD.messaging.incoming_content import NO_CONTENT, Description, describe, text_of, unwrap
+from waD.messaging.incoming_content import NO_CONTENT, Description, describe, text_of
 from waD.messaging.message_keys import Key
 from waD.proto.e2e_pb2 import Message
 from waD.wire.jid import JID
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "messages_crypto.json"
 ANN = JID.parse("100000000000002@lid")
-
-
-def cases(kind: str) -> list[dict[str, Any]]:
-    return [case for case in json.loads(VECTORS.read_text())["cases"] if case["kind"] == kind]
 
 
 def said(message: Message) -> Description:
     found = describe(message)
     assert found is not None
     return found
-
-
-@pytest.mark.parametrize("case", cases("unwrap"), ids=lambda case: case["name"])
-def test_unwrap_vectors(case: dict[str, Any]) -> None:
-    message = Message.FromString(bytes.fromhex(case["input"]["proto"]))
-    assert unwrap(message).message.SerializeToString() == bytes.fromhex(case["expect"]["proto"])
-
-
-@pytest.mark.parametrize("case", cases("content"), ids=lambda case: case["name"])
-def test_generated_content_is_described(case: dict[str, Any]) -> None:
-    message = Message.FromString(bytes.fromhex(case["expect"]["proto"]))
-    found = describe(message)
-    if unwrap(message).message.HasField("protocolMessage"):
-        return
-    assert found is not None
-    assert found.kind
-    assert found.kind != "unsupported"
-    msgspec.json.encode(found.content)
-
-
-@pytest.mark.parametrize("case", cases("quote"), ids=lambda case: case["name"])
-def test_quotes(case: dict[str, Any]) -> None:
-    found = said(Message.FromString(bytes.fromhex(case["expect"]["proto"])))
-    quoted = found.content["quoted"]
-    assert found.body == case["input"]["text"]
-    assert quoted["messageId"] == case["input"]["quoted"]["key"]["id"]
-    assert quoted["kind"] == "text"
 
 
 @pytest.mark.parametrize("name", [field.name for field in Message.DESCRIPTOR.fields])

@@ -9,7 +9,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.messaging.conftest import OWN_LID, OWN_PN
+from tests.messaging.accounts import OWN_LID, OWN_PN
 from tests.messaging.inbound_helpers import (
     ANN_LID,
     ANN_PN,
@@ -162,6 +162,23 @@ class TestIdentity:
         assert len(events) == 1
         address = await ctx.addresses.signal_address(ANN_LID)
         assert await ctx.records.identity(address) == fresh.local.identity.public
+
+    async def test_what_a_companion_showed_is_told_once(
+        self, receiver: Receiving, ann: Peer, ctx: Context
+    ) -> None:
+        """First its companions sign by another account key, then the server says so, then the phone proves it."""
+        fresh = Peer(ANN_LID)
+        fresh.sent = 50
+        companions = [Peer(ANN_LID.with_device(number), fresh.local.identity) for number in (3, 4)]
+        await introduce(ctx, *companions)
+        await receiver.take(ann.text("the old phone"))
+        for companion in companions:
+            await receiver.take(companion.text("x"))
+        await receiver.take(self.changed())
+        fresh.start(await our_bundle(ctx, 5000))
+        await receiver.take(fresh.text("the new phone"))
+        events = [event for event in await receiver.events() if event.type == "identity:changed"]
+        assert [event.data for event in events] == [{"user": str(ANN_LID), "implicit": True}]
 
     async def test_a_notification_after_the_proof(self, receiver: Receiving, ann: Peer, ctx: Context) -> None:
         fresh = Peer(ANN_LID)

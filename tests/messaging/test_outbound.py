@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.messaging.conftest import START_MS
+from tests.messaging.accounts import START_MS
 from tests.messaging.outbound_helpers import (
     Person,
     World,

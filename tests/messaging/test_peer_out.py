@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.messaging.conftest import START_MS
-from tests.messaging.outbound_helpers import World, bob, make_world, need, restarted
+from tests.messaging.accounts import START_MS
+from tests.messaging.outbound_helpers import World, bob, make_world, need
 from tests.messaging.test_retries import receipt
 from waD.link.errors import RequestError
-from waD.messaging.peer_out import KEPT_MS, PEER_REQUEST, PeerRequest, request_of
+from waD.messaging import kinds
+from waD.messaging.peer_out import PeerRequest, request_of
 from waD.messaging.reaction import AnswerRetry, AskPhone
 from waD.proto.e2e_pb2 import Message
 from waD.store.errors import StorageUnavailable
@@ -106,7 +107,7 @@ async def test_history_and_keys_have_their_own_priorities(world: World) -> None:
 
 async def test_nothing_is_asked_that_was_not_stored(world: World) -> None:
     await unreadable(world)
-    world.refuse_commit = lambda job: any(kind == PEER_REQUEST for kind, _ in job.unit.items)
+    world.refuse_commit = lambda job: any(kind == kinds.PEER_REQUEST for kind, _ in job.unit.items)
     with pytest.raises(StorageUnavailable):
         await world.outbound.ask_phone(work(), world.server)
     assert world.server.sent == []
@@ -141,12 +142,3 @@ async def test_the_phone_may_have_the_question_again(world: World) -> None:
     assert (again.attrs["category"], again.attrs["id"]) == ("peer", node.attrs["id"])
     assert need(again, "enc").attrs["count"] == "1"
     assert [message for _, message in phone.inbox] == [question(), question()]
-
-
-async def test_old_questions_are_forgotten(world: World, clock: list[int]) -> None:
-    node = await asked(world)
-    clock[0] += KEPT_MS + 1
-    again = restarted(world)
-    await again.outbound.ask_phone(work(), again.server)
-    assert await request_of(again.ctx, node.text("id", "")) is None
-    assert len(await again.ctx.state.item_keys(PEER_REQUEST, "")) == 1

@@ -9,7 +9,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.messaging.conftest import OWN_LID, OWN_PN, START_MS
+from tests.messaging.accounts import OWN_LID, OWN_PN, START_MS
 from tests.messaging.inbound_helpers import (
     ANN_LID,
     ANN_PN,
@@ -25,7 +25,7 @@ from tests.messaging.inbound_helpers import (
     shapes,
     spoiled,
 )
-from waD.messaging import kinds, peer_out
+from waD.messaging import kinds
 from waD.messaging.context import Context
 from waD.messaging.migration import MappingError, parse_mappings
 from waD.messaging.peer_out import PeerRequest
@@ -37,18 +37,6 @@ from waD.wire.jid import JID
 from waD.wire.node import Node
 
 ProtocolMessage = Message.ProtocolMessage
-
-
-@pytest.fixture
-def receiver(ctx: Context) -> Receiver:
-    return Receiver(ctx)
-
-
-@pytest.fixture
-async def ann(ctx: Context) -> Peer:
-    peer = Peer(ANN_LID)
-    await introduce(ctx, peer)
-    return peer
 
 
 @pytest.fixture
@@ -409,7 +397,7 @@ class TestPhonesAnswer:
         async with state.lock:
             unit = state.unit()
             asked = PeerRequest(chat=str(ANN_LID), sender=str(ANN_LID), message_id=message_id, at=START_MS)
-            unit.put(peer_out.PEER_REQUEST, request, asked.serialize())
+            unit.put(kinds.PEER_REQUEST, request, asked.serialize())
             await state.commit(unit)
         await receiver.events()
         return message_id
@@ -442,7 +430,7 @@ class TestPhonesAnswer:
         row = await last(receiver)
         assert (row.kind, row.body, row.sender, row.from_me) == ("text", "found", str(ANN_LID), False)
         assert await told(receiver) == [("message:update", "resolved")]
-        assert await ctx.state.all_items(peer_out.PEER_REQUEST) == {}
+        assert await ctx.state.all_items(kinds.PEER_REQUEST) == {}
         assert await ctx.state.all_items(kinds.RETRY) == {}
         again = phone.stanza(phone.enc(self.response("REQ", self.copy(message_id))), category="peer")
         await receiver.take(again)

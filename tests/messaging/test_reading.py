@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.messaging.conftest import START_MS
+from tests.messaging.accounts import START_MS
 from tests.messaging.outbound_helpers import World, bob, make_world
 from waD.messaging.content import ContentError
 from waD.messaging.delivery import MAX_RECEIPT_IDS
@@ -20,7 +18,6 @@ from waD.wire.node import Node
 
 PEER = bob()
 GROUP = "120363000000000001@g.us"
-VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "stanzas_in.json").read_text())["cases"]
 
 
 @pytest.fixture
@@ -134,30 +131,3 @@ async def test_many_are_split(world: World) -> None:
     nodes = receipts(world.ctx, rows)
     sizes = [1 + len(node.child("list").children()) for node in nodes]  # type: ignore[union-attr]
     assert sizes == [MAX_RECEIPT_IDS, MAX_RECEIPT_IDS, 3]
-
-
-async def test_the_grouping_of_the_vectors(world: World) -> None:
-    (case,) = [case for case in VECTORS if case["kind"] == "read_aggregate"]
-    rows = [
-        row(
-            item["id"],
-            chat=item["remoteJid"],
-            wire_chat=item["remoteJid"],
-            sender=item.get("participant", item["remoteJid"]),
-            wire_sender=item.get("participant"),
-        )
-        for item in case["input"]["keys"]
-        if not item.get("fromMe")
-    ]
-    found = [
-        {
-            "jid": node.text("to"),
-            **({"participant": node.text("participant")} if "participant" in node.attrs else {}),
-            "messageIds": [
-                node.text("id"),
-                *(item.text("id") for item in (node.child("list") or Node("list")).children()),
-            ],
-        }
-        for node in receipts(world.ctx, rows)
-    ]
-    assert found == case["expect"]["groups"]

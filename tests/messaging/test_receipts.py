@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.messaging.conftest import OWN_LID, OWN_PN, START_MS
+from tests.messaging.accounts import OWN_LID, OWN_PN, START_MS
 from tests.messaging.inbound_helpers import (
     ANN_LID,
     ANN_PN,
@@ -25,14 +22,12 @@ from waD.messaging.context import Context
 from waD.messaging.devices import Devices
 from waD.messaging.outbound import Outbound
 from waD.messaging.reaction import FetchDevices, Reaction
-from waD.messaging.receipts import MAX_USERS, Receipts, parse, status_of
+from waD.messaging.receipts import MAX_USERS, Receipts, parse
 from waD.messaging.retries import Retries
 from waD.store.model import EventRow, MessageRow, OutboxRow
 from waD.store.unit import Unit
 from waD.wire.jid import JID
 from waD.wire.node import Node, Value
-
-VECTORS = Path(__file__).parent.parent / "vectors" / "stanzas_in.json"
 
 
 async def ask_nobody(stanza: Node, unit: Unit) -> Reaction:
@@ -91,17 +86,6 @@ def told(events: list[EventRow]) -> list[tuple[str, str]]:
 
 async def statuses(receiver: Receiver) -> dict[str, int]:
     return {row.message_id: row.status for row in await receiver.rows()}
-
-
-@pytest.mark.parametrize(
-    "case",
-    [one for one in json.loads(VECTORS.read_text())["cases"] if one["kind"] == "receipt_status"],
-    ids=lambda case: case["name"],
-)
-def test_status_vectors(case: dict[str, dict[str, object]]) -> None:
-    kind = case["input"]["type"]
-    assert kind is None or isinstance(kind, str)
-    assert status_of(kind) == case["expect"]["status"]
 
 
 class TestRaising:

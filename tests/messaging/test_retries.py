@@ -13,7 +13,7 @@ from waD.e2ee.x3dh import LocalIdentity
 from waD.link.errors import RequestError
 from waD.messaging import kinds
 from waD.messaging.reaction import AnswerRetry, FetchDevices, Reaction
-from waD.messaging.retries import KEPT_MS, MAX_ANSWERS, RECREATE_MS, Retries
+from waD.messaging.retries import MAX_ANSWERS, RECREATE_MS, Retries
 from waD.store.errors import StorageUnavailable
 from waD.store.store import Store
 from waD.wire.jid import JID
@@ -442,20 +442,6 @@ async def test_a_device_without_prekeys_gets_nothing(world: World) -> None:
     message_id = await delivered(world, peer)
     world.server.refused_devices = {peer.lid}
     assert await answered(world, receipt(message_id, peer.lid, 2, device=peer.phone)) == []
-
-
-async def test_old_bookkeeping_goes(world: World, clock: list[int]) -> None:
-    peer = bob()
-    first = await delivered(world, peer)
-    await answered(world, receipt(first, peer.lid, 1, device=peer.phone))
-    assert len(await world.ctx.state.item_keys(kinds.RETRY, "answered|")) == 1
-    clock[0] += KEPT_MS + 1
-    unit = world.ctx.state.unit()
-    unit.put(kinds.RETRY, "answered|broken", b"{")
-    unit.put(kinds.RETRY, "of somebody else", b"{")
-    await world.ctx.state.commit(unit)
-    await world.retries.forget_old()
-    assert await world.ctx.state.item_keys(kinds.RETRY, "") == ["of somebody else"]
 
 
 async def test_a_repeat_keeps_its_turn_behind_what_was_encrypted_before(world: World) -> None:

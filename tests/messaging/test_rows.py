@@ -9,7 +9,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.messaging.conftest import START_MS
+from tests.messaging.accounts import START_MS
 from tests.messaging.inbound_helpers import ANN_LID, ANN_PN, receiving
 from waD.messaging.context import Context
 from waD.messaging.rows import Rows

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 
@@ -23,7 +19,6 @@ from waD.messaging.stanza import (
 from waD.wire.jid import JID
 from waD.wire.node import Node, Value
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "stanzas_in.json"
 ME = JID.parse("15551799738:7@s.whatsapp.net")
 MY_LID = JID.parse("156469901574963:7@lid")
 PEER = "15552222222@s.whatsapp.net"
@@ -45,51 +40,6 @@ def refused(node: Node) -> int:
     assert isinstance(found, Rejection), found
     assert found.reason
     return found.code
-
-
-def vector_cases() -> list[dict[str, Any]]:
-    return [case for case in json.loads(VECTORS.read_text())["cases"] if case["kind"] == "message"]
-
-
-def overlay(case: dict[str, Any]) -> dict[str, Any]:
-    """What the chapter expects where the reference package differs."""
-    wanted: dict[str, Any] = json.loads(json.dumps(case["expect"]))
-    expected = case.get("chapter_expect") or {}
-    if "error" in expected:
-        return {"error": expected["error"]}
-    wanted.get("key", {}).update(expected.get("key", {}))
-    return wanted
-
-
-@pytest.mark.parametrize("case", vector_cases(), ids=lambda case: case["name"])
-def test_vectors(case: dict[str, Any]) -> None:
-    given_ = case["input"]
-    stanza = given_["stanza"]
-    own_lid = JID.parse(given_["me_lid"]) if given_["me_lid"] else None
-    found = parse(Node("message", stanza["attrs"]), JID.parse(given_["me"]), own_lid)
-    wanted = overlay(case)
-    if case["name"] == "bot as sender":
-        assert isinstance(found, Incoming)
-        assert found.kind == "bot"
-        return
-    if "error" in wanted:
-        assert isinstance(found, Rejection)
-        return
-    assert isinstance(found, Incoming)
-    key = wanted["key"]
-    assert found.id == key["id"]
-    assert found.from_me == key["fromMe"]
-    assert found.time_s == wanted["timestamp"]
-    assert found.push_name == (wanted["push_name"] or "")
-    assert str(found.sender) == wanted["author"]
-    if not (found.kind == "broadcast" and not found.from_me):
-        assert found.chat == JID.parse(key["remoteJid"]).account
-    if "participantAlt" in key:
-        assert found.sender_alt is not None
-        assert found.sender_alt.account == JID.parse(key["participantAlt"])
-    if found.kind != "newsletter":
-        assert found.addressing == key["addressingMode"]
-    assert (found.node.text("category") == "peer") == (wanted["category"] == "peer")
 
 
 class TestDirect:

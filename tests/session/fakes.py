@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 import msgspec
 import trio
 
-from tests.messaging.conftest import paired_credentials
+from tests.messaging.accounts import paired_credentials
 from waD.config import Alerts, Health, Messages, Network, Outbox, Reconnect, SessionSettings
 from waD.link.causes import CODES, Cause, cause
 from waD.link.credentials import Credentials, CredentialStore
@@ -152,6 +152,8 @@ class FakeLink:
     def __init__(self, step: Step) -> None:
         self.step = step
         self.on_health: Callable[[bool], None] | None = None
+        self.latency_s: float | None = 0.042
+        self.unacked = 2
         self.failed = trio.Event()
         self.cause: Cause | None = None
         self.sent: list[Node] = []
@@ -170,6 +172,7 @@ class FakeLogin:
         self.link = link
         step = link.step
         self.backlog_timed_out = step.silent_backlog
+        self.unanswered = 3
         self.result: LoginResult | None = LoginResult(step.offset_ms, False, False, False, "", "", "lla")
 
     async def run(
@@ -220,6 +223,7 @@ class FakeDoors:
     unlinks: list[JID] = field(default_factory=list)
     newer: list[bool] = field(default_factory=list)
     messagings: int = 0
+    refreshed: int = 0
 
     def __post_init__(self) -> None:
         self._steps: Iterator[Step] = iter(self.script)
@@ -227,6 +231,9 @@ class FakeDoors:
     def messaging(self, state: SessionState) -> Any:
         self.messagings += 1
         return FakeMessaging(state)
+
+    def refresh(self, messaging: Any) -> None:
+        self.refreshed += 1
 
     @asynccontextmanager
     async def connect(self, credentials: Credentials, *, use_routing: bool) -> AsyncIterator[Link]:

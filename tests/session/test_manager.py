@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.messaging.conftest import OWN_LID, OWN_PN
+from tests.messaging.accounts import OWN_LID, OWN_PN
 from tests.session.fakes import PAIRED, START_MS, FakeDoors, Step, refused, rejected
 from waD.config import Settings, load
 from waD.control.api import ControlError, Sessions

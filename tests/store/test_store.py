@@ -480,3 +480,31 @@ async def test_moving_a_person_keeps_what_the_new_key_holds(store: Store, state:
     assert [row.chat for row in await state.outbox()] == ["2@lid"]
     both = await store.messages(state.session_id, chats=["2@lid", "2@s.whatsapp.net"])
     assert len(both) == 3
+
+
+async def test_a_fault_in_one_unit_takes_no_other_along(store: Store, state: SessionState) -> None:
+    class Unwritable:
+        def serialize(self) -> bytes:
+            raise TypeError("no such thing")
+
+    other = await store.attach((await store.create_session("other")).id, "test")
+    bad, good = state.unit(), other.unit()
+    bad.put("session", "1.0", Unwritable())
+    good.put("session", "1.0", b"fine")
+    outcomes: list[str] = []
+
+    async def commit(owner: SessionState, unit: Unit) -> None:
+        try:
+            await owner.commit(unit)
+        except StorageUnavailable as error:
+            outcomes.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(commit, state, bad)
+        nursery.start_soon(commit, other, good)
+    assert len(outcomes) == 1
+    assert "unforeseen" in outcomes[0]
+    assert await other.item("session", "1.0") == b"fine"
+    again = state.unit()
+    again.put("session", "1.0", b"later")
+    await state.commit(again)

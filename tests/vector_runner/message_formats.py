@@ -1,13 +1,11 @@
-"""How the vectors of message-level cryptography are checked, as far as lower rooms decide: padding, device hashes."""
+"""How the vectors of message-level cryptography are checked, as far as lower rooms decide: padding."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.vector_runner.core import Format
-from tests.vector_runner.nodes import address
 from waD.e2ee import padding
-from waD.sandbox.accounts import phash
 
 
 def message_pad(case: dict[str, Any]) -> None:
@@ -31,12 +29,6 @@ def message_unpad(case: dict[str, Any]) -> None:
     assert found == bytes.fromhex(wanted["plaintext"])
 
 
-def message_phash(case: dict[str, Any]) -> None:
-    devices = [address(text) for text in case["input"]["devices"]]
-    assert phash(devices) == case["expect"]["phash"]
-    assert phash(reversed(devices)) == case["expect"]["phash"]
-
-
 FORMATS: dict[str, Format] = {
-    "messages_crypto": {"pad": message_pad, "unpad": message_unpad, "phash": message_phash},
+    "messages_crypto": {"pad": message_pad, "unpad": message_unpad},
 }

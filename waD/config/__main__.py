@@ -35,7 +35,7 @@ def init() -> None:
 
 @main.command("man")
 def man_page() -> None:
-    """Print the manual page waD.toml(5).
+    """Print the manual page waD.toml(5), without the disconnect table: that is the session's.
 
     Example: python -m waD.config man | man -l -
     """

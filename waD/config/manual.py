@@ -11,7 +11,7 @@ from waD.config.option import Derived, Option
 from waD.config.schema import CAUSES, SECTIONS, SESSION_TABLES, Section
 from waD.config.template import sample
 
-_HEAD: Final = r""".\" Made by "python -m waD.config man"; change the declarations, not this file.
+_HEAD: Final = r""".\" Made by "python -m waD.session.manual"; change the declarations, not this file.
 .TH waD.toml 5 "" waD "waD manual"
 .SH NAME
 waD.toml \- settings of the waD daemon

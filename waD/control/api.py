@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeAlias
 
 from waD.control.types import (
     ERRORS,
+    CheckReport,
+    ConfigList,
     DaemonInfo,
     ErrorBody,
     EventList,
@@ -19,6 +21,7 @@ from waD.control.types import (
     LogoutResult,
     MessageList,
     Milestone,
+    PolicyTable,
     QrView,
     ReadResult,
     ReloadResult,
@@ -27,6 +30,7 @@ from waD.control.types import (
     SendResult,
     SessionView,
     Symbol,
+    UndoResult,
     WaitResult,
 )
 
@@ -100,8 +104,9 @@ class Sessions(Protocol):
     """All sessions of this daemon. `name` is a session's name or connection id everywhere but in `connect`.
 
     The server cancels `wait` and everything that only reads when the client hangs up. `connect`, `disconnect`,
-    `logout`, `remove`, `send` and `mark_read` run to their end without the client, but a daemon that stops
-    cancels them after the drain time: cancelled at any point, each has either committed or changed nothing.
+    `hold`, `release`, `reset`, `undo`, `logout`, `remove`, `send` and `mark_read` run to their end without the
+    client, but a daemon that stops cancels them after the drain time: cancelled at any point, each has either
+    committed or changed nothing.
     """
 
     async def connect(self, name: str) -> SessionView:
@@ -122,6 +127,30 @@ class Sessions(Protocol):
 
     async def remove(self, name: str) -> RemoveResult:
         """Disconnect and retire the session. History and events stay; the connection id is kept for the name."""
+        ...
+
+    async def hold(self, name: str) -> SessionView:
+        """Keep it down whatever is wanted, until `release`; return when its connection is closed."""
+        ...
+
+    async def release(self, name: str) -> SessionView:
+        """Let a held session do again what is wanted. One that is not held stays as it is."""
+        ...
+
+    async def reset(self, name: str) -> SessionView:
+        """Forget the counters, the last disconnect reason, and whose the session was. Credentials stay."""
+        ...
+
+    async def undo(self, name: str) -> UndoResult:
+        """Put the credentials back that the last reset, repair or logout sealed; return with the session down.
+
+        A connection that shows codes is closed. Raises `wrong_state`: there is nothing to put back, it is too old, or
+        the session is paired.
+        """
+        ...
+
+    async def policy(self, name: str | None) -> PolicyTable:
+        """Return the disconnect table with the settings of a session of that name, or with the general ones."""
         ...
 
     async def list(self) -> SessionViews:
@@ -178,6 +207,14 @@ class Daemon(Protocol):
 
     async def info(self) -> DaemonInfo:
         """Return what runs here, since when, with which store."""
+        ...
+
+    async def config(self) -> ConfigList:
+        """Return every option with its value and origin; no passwords."""
+        ...
+
+    async def check(self) -> CheckReport:
+        """Look at store, files, sessions and subscribers; change nothing."""
         ...
 
     async def reload(self) -> ReloadResult:

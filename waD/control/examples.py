@@ -57,6 +57,25 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
         ),
     ),
     "session.remove": (t.SessionParams(name="alerts"), t.RemoveResult(name="alerts", connection_id=_ID)),
+    "session.hold": (
+        t.SessionParams(name="alerts"),
+        _session("stopped", paired=True, held=True, hint="wactl release alerts"),
+    ),
+    "session.release": (t.SessionParams(name="alerts"), _session("connecting", paired=True)),
+    "session.reset": (t.SessionParams(name="alerts"), _session("stopped", desired="down", paired=True)),
+    "session.undo": (
+        t.SessionParams(name="alerts"),
+        t.UndoResult(
+            session=_session("stopped", desired="down", paired=True),
+            restored="sealed in the store as version 812",
+            sealed_at=1_767_225_600_000,
+            backup="sealed in the store as version 815",
+            receive_only=41,
+            sender_keys=3,
+            stale_prekeys=790,
+            held=1,
+        ),
+    ),
     "session.list": (t.NoParams(), t.SessionList(sessions=[_OPEN])),
     "session.status": (
         t.SessionParams(name="alerts"),
@@ -125,6 +144,33 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
         t.Subscription(subscription=1, oldest=1, last=4720),
     ),
     "events.unsubscribe": (t.UnsubscribeParams(subscription=1), t.Done()),
+    "policy.show": (
+        t.PolicyParams(session="alerts"),
+        t.PolicyTable(
+            session="alerts",
+            rows=[
+                t.PolicyRow(
+                    cause="stream_503",
+                    section="stream",
+                    code=503,
+                    action="backoff",
+                    default_action="slow",
+                    origin="/etc/waD/waD.toml:31",
+                    counts=True,
+                    counted_as="stream_503",
+                    alerts=[t.PolicyAlert(occurrence=2, severity="warning")],
+                    meaning="the server is busy",
+                )
+            ],
+        ),
+    ),
+    "config.show": (
+        t.NoParams(),
+        t.ConfigList(
+            options=[t.OptionView(key="reconnect.base", value="1000", origin="default")],
+            files=["/etc/waD/waD.toml"],
+        ),
+    ),
     "daemon.ping": (
         t.NoParams(),
         t.Pong(pid=714, version="0.1.0", protocol=t.PROTOCOL_VERSION, role="operator"),
@@ -142,6 +188,22 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
             sessions=1,
             states={"open": 1},
             last_cursor=4720,
+        ),
+    ),
+    "daemon.check": (
+        t.NoParams(),
+        t.CheckReport(
+            level="warning",
+            findings=[
+                t.Finding(
+                    check="clock",
+                    level="warning",
+                    subject="alerts",
+                    message="this machine's clock differs from WhatsApp's by +75 s",
+                    hint="set the clock, for example by NTP",
+                    data={"offsetMs": 75_000},
+                )
+            ],
         ),
     ),
     "daemon.reload": (

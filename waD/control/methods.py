@@ -109,6 +109,56 @@ async def _remove(call: Call, params: t.SessionParams) -> t.RemoveResult:
     return await call.sessions.remove(params.name)
 
 
+async def _hold(call: Call, params: t.SessionParams) -> t.SessionView:
+    """Keep the session down until session.release, whatever is wanted; answer when its connection is closed.
+
+    For maintenance: neither a restart of the daemon nor session.connect brings a held session up.
+    """
+    return await call.sessions.hold(params.name)
+
+
+async def _release(call: Call, params: t.SessionParams) -> t.SessionView:
+    """End session.hold: the session does again what is wanted, and connects if that is up."""
+    return await call.sessions.release(params.name)
+
+
+async def _reset(call: Call, params: t.SessionParams) -> t.SessionView:
+    """Forget the counters and the last disconnect reason, and let another account be paired.
+
+    Credentials, messages and events stay.
+    """
+    return await call.sessions.reset(params.name)
+
+
+async def _undo(call: Call, params: t.SessionParams) -> t.UndoResult:
+    """Put back the credentials that the last repair or logout sealed, and leave the session down.
+
+    It works for reconnect.undo_days, on a session that is not paired; a connection that shows codes is closed. What is
+    in place now is sealed first. Afterwards every conversation makes a new key exchange before it sends, and messages
+    that were on their way out are held. A device that was removed on the phone cannot be brought back: WhatsApp
+    refuses it at the next connection.
+    """
+    return await call.sessions.undo(params.name)
+
+
+async def _policy(call: Call, params: t.PolicyParams) -> t.PolicyTable:
+    """Answer with the disconnect table in force: what happens on each cause, and where that was set."""
+    return await call.sessions.policy(params.session)
+
+
+async def _config(call: Call, _params: t.NoParams) -> t.ConfigList:
+    """Answer with every option in force, its value and where it was set. Passwords are masked."""
+    return await call.daemon.config()
+
+
+async def _check(call: Call, _params: t.NoParams) -> t.CheckReport:
+    """Look at store, permissions, clock, sessions and subscribers, and answer with what was found.
+
+    It changes nothing. On a large store it takes a while.
+    """
+    return await call.daemon.check()
+
+
 async def _list(call: Call, _params: t.NoParams) -> t.SessionList:
     """Answer with all sessions but retired ones, by name."""
     return t.SessionList(sessions=await call.sessions.list())
@@ -223,6 +273,10 @@ METHODS: Final[dict[str, Method]] = {
         _row("session.disconnect", "command", "operator", t.SessionParams, t.SessionView, _disconnect),
         _row("session.logout", "command", "admin", t.SessionParams, t.LogoutResult, _logout),
         _row("session.remove", "command", "admin", t.SessionParams, t.RemoveResult, _remove),
+        _row("session.hold", "command", "operator", t.SessionParams, t.SessionView, _hold),
+        _row("session.release", "command", "operator", t.SessionParams, t.SessionView, _release),
+        _row("session.reset", "command", "operator", t.SessionParams, t.SessionView, _reset),
+        _row("session.undo", "command", "admin", t.SessionParams, t.UndoResult, _undo),
         _row("session.list", "query", "observer", t.NoParams, t.SessionList, _list),
         _row("session.status", "query", "observer", t.SessionParams, t.SessionView, _status),
         _row("session.qr", "query", "operator", t.SessionParams, t.QrResult, _qr),
@@ -233,8 +287,11 @@ METHODS: Final[dict[str, Method]] = {
         _row("events.list", "query", "observer", t.EventsParams, t.EventList, _events),
         _row("events.subscribe", "query", "observer", t.SubscribeParams, t.Subscription, _subscribe),
         _row("events.unsubscribe", "query", "observer", t.UnsubscribeParams, t.Done, _unsubscribe),
+        _row("policy.show", "query", "observer", t.PolicyParams, t.PolicyTable, _policy),
+        _row("config.show", "query", "admin", t.NoParams, t.ConfigList, _config),
         _row("daemon.ping", "query", "observer", t.NoParams, t.Pong, _ping),
         _row("daemon.info", "query", "observer", t.NoParams, t.DaemonInfo, _info),
+        _row("daemon.check", "query", "operator", t.NoParams, t.CheckReport, _check),
         _row("daemon.reload", "command", "admin", t.NoParams, t.ReloadResult, _reload),
         _row("daemon.stop", "command", "admin", t.NoParams, t.Done, _stop),
     )

@@ -48,6 +48,12 @@ class UnixListener(trio.abc.Listener[trio.SocketStream]):
         self._path = path
         self._inode = _inode(path) if path else None
 
+    @property
+    def address(self) -> str:
+        """Where clients connect."""
+        name = self._listener.socket.getsockname()
+        return os.fsdecode(name)
+
     async def accept(self) -> trio.SocketStream:
         """Wait for the next client."""
         return await self._listener.accept()

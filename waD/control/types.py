@@ -215,6 +215,14 @@ class SessionView(_Model, frozen=True, kw_only=True):
         next_attempt_at: when the next connection is tried, in `backoff` and some `failed`.
         queued: own messages not yet acknowledged by WhatsApp.
         hint: what to do next, if anything.
+        healthy_since: since when the connection answers without a pause; null when it does not.
+        ping_ms: milliseconds between the last ping and its answer, null before the first one.
+        unacked: own messages sent on this connection that WhatsApp has not acknowledged.
+        unanswered: received stanzas of this connection that are not answered yet.
+        clock_offset_ms: WhatsApp's clock minus this machine's at the last login, null before the first one.
+        messages_received: messages of others that could be read, since the session was created.
+        messages_sent: own messages that WhatsApp took, since the session was created.
+        decrypt_failures: how often a received message could not be decrypted, since the session was created.
     """
 
     name: str
@@ -239,6 +247,14 @@ class SessionView(_Model, frozen=True, kw_only=True):
     last_disconnect: DisconnectView | None = None
     queued: int = 0
     hint: str = ""
+    healthy_since: int | None = None
+    ping_ms: int | None = None
+    unacked: int = 0
+    unanswered: int = 0
+    clock_offset_ms: int | None = None
+    messages_received: int = 0
+    messages_sent: int = 0
+    decrypt_failures: int = 0
 
 
 class QrView(_Model, frozen=True, kw_only=True):
@@ -430,6 +446,165 @@ class RemoveResult(_Model, frozen=True, kw_only=True):
     backup: str | None = None
 
 
+class UndoResult(_Model, frozen=True, kw_only=True):
+    """Answer of `session.undo`: the credentials of before a reset, repair or logout are in place, the session is down.
+
+    Attributes:
+        restored: where the restored credentials had been sealed.
+        sealed_at: when they were sealed.
+        backup: where the credentials that were in place until now are sealed.
+        receive_only: conversations that decrypt, and send again after a new key exchange.
+        sender_keys: own group keys that were dropped; new ones are made with the next message to each group.
+        stale_prekeys: one-time keys that still decrypt and are never uploaded again.
+        held: messages on their way out that wait for a decision of the operator.
+    """
+
+    session: SessionView
+    restored: str
+    sealed_at: int
+    backup: str
+    receive_only: int = 0
+    sender_keys: int = 0
+    stale_prekeys: int = 0
+    held: int = 0
+
+
+class PolicyLimit(_Model, frozen=True, kw_only=True):
+    """How often an action is taken before another one is.
+
+    Attributes:
+        times: occurrences that get the row's own action.
+        then: the action for the next one.
+        within: only occurrences of the last so many seconds count; null: all.
+        until: what starts the count anew: the next `open`, the next `stable` one, or `never` by itself.
+    """
+
+    times: int
+    then: str
+    within: float | None = None
+    until: Literal["open", "stable", "never"] = "stable"
+
+
+class PolicyAlert(_Model, frozen=True, kw_only=True):
+    """From which occurrence on an alert is raised, and how urgent it is."""
+
+    occurrence: int
+    severity: Literal["info", "warning", "critical"]
+
+
+class PolicyException(_Model, frozen=True, kw_only=True):
+    """Numbers of a cause that are handled as another row says."""
+
+    low: int
+    high: int
+    handled_as: str
+
+
+class PolicyRow(_Model, frozen=True, kw_only=True):
+    """What happens when a connection ends for one reason.
+
+    Attributes:
+        cause: id of the row.
+        section: where it arises: `transport`, `stream`, `failure`, `pairing` or `local`.
+        code: the number of the disconnect reason, null when the cause brings its own or has none.
+        action: what is done, settings included.
+        default_action: what is done without settings.
+        origin: where the action comes from: `default`, or `FILE:LINE`.
+        fixed: no setting can change the action.
+        clears_auth: the credentials are sealed and cleared, by the action or by the one that follows its limit.
+        counts: it counts as an attempt; when these are used up the session is `failed`.
+        counted_as: the name under which occurrences are counted; several rows may share one.
+        in_a_row: another cause in between starts the count anew.
+        limit: how often the action is taken; null without a limit, or when a setting replaced the action.
+        delay: seconds before the next connection, where they do not grow.
+        base: first delay in seconds, where it is the row's own.
+        alerts: when an alert is raised.
+        exceptions: numbers for which another row counts.
+        needs_newer_version: the action is taken only if there is a newer client version, else `hold`.
+        meaning: what happened.
+        hint: what the operator does next.
+    """
+
+    cause: str
+    section: str
+    code: int | None
+    action: str
+    default_action: str
+    origin: str = "default"
+    fixed: bool = False
+    clears_auth: bool = False
+    counts: bool = False
+    counted_as: str = ""
+    in_a_row: bool = False
+    limit: PolicyLimit | None = None
+    delay: float | None = None
+    base: float | None = None
+    alerts: list[PolicyAlert] = []
+    exceptions: list[PolicyException] = []
+    needs_newer_version: bool = False
+    meaning: str = ""
+    hint: str = ""
+
+
+class PolicyTable(_Model, frozen=True, kw_only=True):
+    """Answer of `policy.show`: the disconnect table in force, for one session or for those without settings."""
+
+    session: str | None
+    rows: list[PolicyRow]
+
+
+class OptionView(_Model, frozen=True, kw_only=True):
+    """One option in force.
+
+    Attributes:
+        key: its full name, such as `reconnect.base` or `sessions.alerts.reconnect.base`.
+        value: as TOML; passwords are masked, `none` when there is no value.
+        origin: `default`, or `FILE:LINE`.
+    """
+
+    key: str
+    value: str
+    origin: str
+
+
+class ConfigList(_Model, frozen=True, kw_only=True):
+    """Answer of `config.show`: every option, the files they were read from, and what was odd in them."""
+
+    options: list[OptionView]
+    files: list[str] = []
+    warnings: list[str] = []
+
+
+Level: TypeAlias = Literal["ok", "warning", "critical"]
+
+
+class Finding(_Model, frozen=True, kw_only=True):
+    """One thing that was looked at.
+
+    Attributes:
+        check: what: `store`, `permissions`, `session`, `health`, `clock`, `decryption`, `outbox` or `events`.
+        level: how it is.
+        subject: the session, file or subscriber.
+        message: one sentence.
+        hint: what to do; empty when all is well.
+        data: the facts, by check.
+    """
+
+    check: str
+    level: Level
+    subject: str
+    message: str
+    hint: str = ""
+    data: dict[str, Any] = {}
+
+
+class CheckReport(_Model, frozen=True, kw_only=True):
+    """Answer of `daemon.check`: everything that was looked at, and the worst level among it."""
+
+    level: Level
+    findings: list[Finding]
+
+
 class Pong(_Model, frozen=True, kw_only=True):
     """Answer of `daemon.ping`: who answers, and as what it sees the caller."""
 
@@ -439,12 +614,27 @@ class Pong(_Model, frozen=True, kw_only=True):
     role: Role
 
 
+class SubscriberView(_Model, frozen=True, kw_only=True):
+    """Somebody who reads the event log.
+
+    Attributes:
+        name: `client`, or the part of the daemon that reads.
+        cursor: the last event handed over, or passed over because it was not asked for.
+        event_lag: how many entries of the log come after it.
+    """
+
+    name: str
+    cursor: int
+    event_lag: int
+
+
 class DaemonInfo(_Model, frozen=True, kw_only=True):
     """Answer of `daemon.info`.
 
     Attributes:
         store: which store, without credentials.
         states: number of sessions in each state.
+        event_lag: how far the slowest subscriber is behind the log.
     """
 
     pid: int
@@ -459,6 +649,8 @@ class DaemonInfo(_Model, frozen=True, kw_only=True):
     last_cursor: int = 0
     python: str = ""
     platform: str = ""
+    event_lag: int = 0
+    subscribers: list[SubscriberView] = []
 
 
 class ReloadResult(_Model, frozen=True, kw_only=True):
@@ -490,6 +682,12 @@ class SessionParams(_Params, frozen=True, kw_only=True):
     """`name` is a session's name or its connection id."""
 
     name: NameParam
+
+
+class PolicyParams(_Params, frozen=True, kw_only=True):
+    """Parameters of `policy.show`: the session whose settings count, whether it exists or not."""
+
+    session: NameParam | None = None
 
 
 class SendRequest(_Params, frozen=True, kw_only=True):

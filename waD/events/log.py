@@ -36,6 +36,8 @@ class EventLog:
         self.page_size = page_size
         self._recent: deque[EventRow] = deque(maxlen=RECENT)
         self._news = trio.Event()
+        self._readers: dict[int, Subscription] = {}
+        self._opened = 0
         store.on_commit = self._committed
 
     def _committed(self, events: list[EventRow]) -> None:
@@ -47,6 +49,11 @@ class EventLog:
     def news(self) -> trio.Event:
         """Set by the next commit that has events. Take it before looking, wait for it after finding nothing."""
         return self._news
+
+    @property
+    def readers(self) -> list[Subscription]:
+        """The open subscriptions, oldest first."""
+        return list(self._readers.values())
 
     async def bounds(self) -> tuple[int, int]:
         """(smallest cursor from which reading is complete, newest cursor ever given)."""
@@ -75,6 +82,7 @@ class EventLog:
         types: Sequence[str] = (),
         session_id: str | None = None,
         follow: bool = True,
+        name: str = "client",
     ) -> AsyncIterator[Subscription]:
         """Open a subscription for the life of the block.
 
@@ -83,6 +91,7 @@ class EventLog:
             types: only these; none means all.
             session_id: only events of this session.
             follow: False ends the iteration where the log ended when it was opened.
+            name: who reads, for those who look after the daemon.
 
         Raises:
             CursorExpired: events behind `since` were removed; also out of the iteration, when the subscriber is so
@@ -92,7 +101,14 @@ class EventLog:
         if since is not None and since < oldest:
             raise CursorExpired(since, oldest)
         start = last if since is None else since
-        yield Subscription(self, start, oldest, last, tuple(types), session_id, follow)
+        reader = Subscription(self, start, oldest, last, tuple(types), session_id, follow, name)
+        self._opened += 1
+        number = self._opened
+        self._readers[number] = reader
+        try:
+            yield reader
+        finally:
+            del self._readers[number]
 
     def recent_after(self, cursor: int) -> list[EventRow] | None:
         """The events behind a cursor, if memory reaches back so far."""
@@ -108,6 +124,7 @@ class Subscription:
         oldest: smallest cursor from which the log was complete when it was opened.
         last: newest cursor at that time.
         cursor: everything up to here was given, or was not asked for.
+        name: who reads.
     """
 
     def __init__(
@@ -119,7 +136,9 @@ class Subscription:
         types: tuple[str, ...],
         session_id: str | None,
         follow: bool,
+        name: str,
     ) -> None:
+        self.name = name
         self.oldest = oldest
         self.last = last
         self.cursor = start

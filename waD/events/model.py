@@ -20,6 +20,7 @@ MESSAGE_STATUS: Final = "message:status"
 MESSAGE_UPDATE: Final = "message:update"
 IDENTITY_CHANGED: Final = "identity:changed"
 AUTH_RESET: Final = "auth:reset"
+AUTH_RESTORED: Final = "auth:restored"
 AUTH_BACKUP: Final = "auth:backup"
 STORAGE_WRITE_FAILED: Final = "storage:write_failed"
 ALERT_RAISED: Final = "alert:raised"
@@ -34,6 +35,7 @@ TYPES: Final = frozenset(
         MESSAGE_UPDATE,
         IDENTITY_CHANGED,
         AUTH_RESET,
+        AUTH_RESTORED,
         AUTH_BACKUP,
         STORAGE_WRITE_FAILED,
         ALERT_RAISED,

@@ -124,6 +124,11 @@ class Connection:
         return None if self._engine is None else self._engine.latency_s
 
     @property
+    def unacked(self) -> int:
+        """Messages sent on this connection that the server has not acknowledged."""
+        return 0 if self._engine is None else self._engine.unacked
+
+    @property
     def age_s(self) -> float:
         """Seconds since the dial began."""
         return trio.current_time() - self._dialed_at

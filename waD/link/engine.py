@@ -163,6 +163,11 @@ class Engine:
         """Frames that wait to be written."""
         return len(self._out)
 
+    @property
+    def unacked(self) -> int:
+        """Sent messages without the server's ack."""
+        return len(self._unacked)
+
     def next_id(self) -> str:
         """A fresh id."""
         return self._pending.next_id()

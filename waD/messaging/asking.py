@@ -141,19 +141,6 @@ class Asking:
         if await self._context.state.item(kinds.RETRY, _key(place), unit) is not None:
             unit.delete(kinds.RETRY, _key(place))
 
-    async def phone_was_asked(self, unit: Unit, place: Place) -> bool:
-        """Whether an answer of the phone about that message is expected."""
-        return (await self._asked(unit, place)).phone > 0
-
-    async def prune(self, unit: Unit) -> int:
-        """Forget what is older than the server keeps messages; returns how many."""
-        oldest = self._context.now_ms() - MAX_AGE_MS
-        stored = await self._context.state.all_items(kinds.RETRY)
-        old = [key for key, value in stored.items() if key.startswith(PREFIX) and _read(value).at < oldest]
-        for key in old:
-            unit.delete(kinds.RETRY, key)
-        return len(old)
-
     async def _asked(self, unit: Unit, place: Place) -> Asked:
         return _read(await self._context.state.item(kinds.RETRY, _key(place), unit))
 

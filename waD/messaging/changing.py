@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
 from msgspec import structs
 
 from waD.events import model as events
+from waD.messaging.content import parse
 from waD.messaging.context import Context
 from waD.messaging.incoming_content import Description, describe
 from waD.messaging.message_keys import Key, read_key
@@ -159,14 +159,9 @@ def _may_edit(row: MessageRow, incoming: Incoming, edited_at: int) -> bool:
 
 def _with_context_of(edited: Message, raw: bytes | None) -> bytes:
     """The new content with the secret of the first one, which later reactions and votes need (§10.3)."""
-    if raw is not None and not edited.HasField("messageContextInfo"):
-        try:
-            before = Message.FromString(raw)
-        except DecodeError:
-            return edited.SerializeToString()
-        if before.HasField("messageContextInfo"):
-            merged = Message()
-            merged.CopyFrom(edited)
-            merged.messageContextInfo.CopyFrom(before.messageContextInfo)
-            return merged.SerializeToString()
-    return edited.SerializeToString()
+    before = parse(raw or b"") or Message()
+    merged = Message()
+    merged.CopyFrom(edited)
+    if before.HasField("messageContextInfo") and not edited.HasField("messageContextInfo"):
+        merged.messageContextInfo.CopyFrom(before.messageContextInfo)
+    return merged.SerializeToString()

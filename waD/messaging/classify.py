@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from waD.messaging.content import MAX_WRAPPERS, WRAPPERS
+from waD.messaging.wrappers import EDITED, unwrap
 from waD.proto.e2e_pb2 import Message
 
 StanzaType: TypeAlias = Literal["text", "media", "poll", "reaction", "event"]
@@ -207,19 +207,5 @@ def _present(content: Message) -> frozenset[str]:
 
 def _routed(message: Message) -> Message:
     """The content that decides: inside every wrapper but `editedMessage`, which is a content of its own."""
-    for _ in range(MAX_WRAPPERS):
-        inner = _opened(message)
-        if inner is None:
-            return message
-        message = inner
-    return message
-
-
-def _opened(message: Message) -> Message | None:
-    if message.HasField("deviceSentMessage"):
-        return message.deviceSentMessage.message
-    for field, value in message.ListFields():
-        if field.name in WRAPPERS and field.name != "editedMessage" and value.HasField("message"):
-            found: Message = value.message
-            return found
-    return None
+    content = message.deviceSentMessage.message if message.HasField("deviceSentMessage") else message
+    return unwrap(content, but=EDITED).message

@@ -10,16 +10,17 @@ from typing import Final, Literal, TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from waD.messaging.wrappers import unwrap
 from waD.proto.e2e_pb2 import Message
 from waD.wire.jid import JID
 
 SECRET_LENGTH: Final = 32
 ID_PREFIX: Final = "3EB0"
 ID_RANDOM_LENGTH: Final = 16
-MAX_WRAPPERS: Final = 5
-"""Wrappers that are opened; deeper content stays closed (chapter 04 §6.4)."""
 
 _ID_HASHED: Final = 9
+_ID_OWNER: Final = 20
+"""Bytes of the buffer that hold the own address."""
 _NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 """What no text of a message can hold: NUL, and half a character that UTF-8 cannot spell."""
 
@@ -64,15 +65,16 @@ class Quote:
 
 
 def message_id(now_s: int, own_user: str, random: bytes) -> str:
-    """Make an id: `3EB0` and 18 hex digits (chapter 04 §1.1).
+    """Make an id: `3EB0` and 18 hex digits, hashed from the buffer that other companions use (chapter 04 §1.1).
 
     Args:
         now_s: Unix seconds.
-        own_user: user part of the own address.
+        own_user: user part of the own address; empty before there is one.
         random: `ID_RANDOM_LENGTH` fresh bytes.
     """
-    hashed = hashlib.sha256(now_s.to_bytes(8, "big") + f"{own_user}@c.us".encode() + random).digest()
-    return ID_PREFIX + hashed[:_ID_HASHED].hex().upper()
+    owner = f"{own_user}@c.us".encode() if own_user else b""
+    hashed = hashlib.sha256(now_s.to_bytes(8, "big") + owner.ljust(_ID_OWNER, b"\0")[:_ID_OWNER] + random)
+    return ID_PREFIX + hashed.digest()[:_ID_HASHED].hex().upper()
 
 
 def check_text(text: str, longest: int) -> None:
@@ -123,7 +125,9 @@ def text_message(
         context.stanzaId = quote.message_id
         context.participant = str(quote.author)
         context.quotedMessage.CopyFrom(quote.content)
-    context.mentionedJid.extend(str(jid) for jid in mentions)
+    if mentions:
+        context.mentionedJid.extend(str(jid) for jid in mentions)
+        context.nonJidMentions = 0  # proto2: a zero that was set is on the wire, as other companions send it
     return message
 
 
@@ -140,7 +144,7 @@ def quotable(raw: bytes) -> Message | None:
     if message is None:
         return None
     content = Message()
-    content.CopyFrom(unwrap(message))
+    content.CopyFrom(unwrap(message).message)
     content.ClearField("messageContextInfo")
     content.ClearField("senderKeyDistributionMessage")
     for field, value in content.ListFields():
@@ -159,40 +163,9 @@ def device_sent(message: Message, chat: JID) -> Message:
     return copy
 
 
-def unwrap(message: Message) -> Message:
-    """The content inside wrappers and own-device copies, at most `MAX_WRAPPERS` deep (chapter 04 §9.2).
-
-    `editedMessage` is a wrapper here; that it is none for the type of a stanza is `classify`'s business.
-    """
-    for _ in range(MAX_WRAPPERS):
-        inner = _inner(message)
-        if inner is None:
-            return message
-        message = inner
-    return message
-
-
-def _inner(message: Message) -> Message | None:
-    if message.HasField("deviceSentMessage"):
-        return message.deviceSentMessage.message
-    for field, value in message.ListFields():
-        if field.name in WRAPPERS and value.HasField("message"):
-            found: Message = value.message
-            return found
-    return None
-
-
 def parse(raw: bytes) -> Message | None:
     """Decode a Message; None when the bytes are none."""
     try:
         return Message.FromString(raw)
     except DecodeError:
         return None
-
-
-WRAPPERS: Final = frozenset(
-    field.name
-    for field in Message.DESCRIPTOR.fields
-    if field.message_type is not None and field.message_type is Message.FutureProofMessage.DESCRIPTOR
-)
-"""Fields that hold another Message and say something about it (chapter 04 §9.2)."""

@@ -57,11 +57,12 @@ class ServerClock:
         return self._unix_ms()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """One session's state with its views, settings, clock and randomness.
 
     Attributes:
+        settings: in force; another value replaces it when the configuration is read again.
         now_ms: time as the server sees it.
         random: source of unpredictable bytes.
     """

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from waD.e2ee import adv
-from waD.e2ee import session as signal
+from waD.e2ee.address import AddressError, SignalAddress
 from waD.link.devices import DeviceAnswer, DeviceList, ListState, device_jids, query_devices, resolve
 from waD.link.errors import RequestError
 from waD.link.stanzas import Requester
@@ -20,6 +20,7 @@ from waD.link.usync import DevicesAnswer, ListedDevice, UserQuery
 from waD.messaging import kinds
 from waD.messaging.context import Context
 from waD.store.unit import Unit
+from waD.wire.errors import JIDError
 from waD.wire.jid import JID
 
 UNVERIFIED_LIFE_MS: Final = 3_600_000
@@ -141,7 +142,7 @@ class DeviceLists:
             StoreError: nothing was stored.
         """
         people = {await self._context.addresses.canonical(user): user.account for user in reversed(users)}
-        queries = [await self._query(user) for user in people.values() if user.is_user and not user.is_bot]
+        queries = [await self._query(user) for user in people.values() if is_device(user) and not user.is_bot]
         if not queries:
             return {}
         changed: set[JID] = set()
@@ -254,10 +255,16 @@ class DeviceLists:
         for form in await context.addresses.spellings(user, unit):
             for device in device_jids(form, devices):
                 address = await context.addresses.signal_address(device, unit)
-                record = await context.records.session(address, unit)
-                if record is not None and record.current is not None:
-                    archived = signal.archive_current(record, context.now_ms())
-                    context.records.put_session(unit, address, archived)
+                await context.records.archive_session(unit, address, context.now_ms())
+
+
+def is_device(jid: JID) -> bool:
+    """Whether an address can be that of a person's device at all; what stands in a stanza need not be."""
+    try:
+        SignalAddress(jid.user, jid.signal_domain, jid.device)
+    except (JIDError, AddressError):
+        return False
+    return jid.is_user
 
 
 def _names_another_account(before: DeviceRecord | None, listed: DeviceList, answer: DevicesAnswer) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 from waD.link import acks
-from waD.messaging.asking import Asking
+from waD.messaging.ahead import read_ahead
 from waD.messaging.context import Context
 from waD.messaging.devices import Devices
+from waD.messaging.housekeeping import forget_old
 from waD.messaging.inbound import Inbound
 from waD.messaging.notifications import Notifications
 from waD.messaging.outbound import Outbound
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[Node, Unit], Awaitable[Reaction]]
 
+FEWEST_AHEAD: Final = 4
+"""Stanzas for which it is worth to read ahead; handling fewer asks for less than the guess."""
 _SILENT: Final = frozenset({"presence", "chatstate", "iq", "success", "ib"})
 """Stanzas that nobody answers (chapter 01 §7.4)."""
 
@@ -54,6 +57,15 @@ class Messaging:
             "status": inbound.message,
         }
 
+    async def read_ahead(self, batch: Sequence[Node], unit: Unit) -> None:
+        """Read with few queries what `handle` will ask for; the caller holds the state's lock until the commit.
+
+        Raises:
+            StoreError: the state could not be read.
+        """
+        if len(batch) >= FEWEST_AHEAD:
+            await read_ahead(self.context, batch, unit)
+
     async def handle(self, stanza: Node, unit: Unit) -> Reaction:
         """Handle one stanza as part of a unit; whoever commits the unit sends the answers afterwards.
 
@@ -70,7 +82,7 @@ class Messaging:
         return reaction
 
     async def tidy(self) -> None:
-        """Forget the bookkeeping of retries that is past its time; a login is a good moment.
+        """Forget notes about retries and questions that are past their time; a login is a good moment.
 
         Raises:
             StoreError: nothing was forgotten.
@@ -78,7 +90,7 @@ class Messaging:
         state = self.context.state
         async with state.lock:
             unit = state.unit()
-            await Asking(self.context).prune(unit)
+            await forget_old(self.context, unit)
             await state.commit(unit)
 
     async def _ack(self, stanza: Node, unit: Unit) -> Reaction:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from waD.e2ee import session as signal
 from waD.e2ee.address import AddressError, SignalAddress
 from waD.e2ee.adv import PRIMARY_DEVICE
-from waD.e2ee.errors import SignalError
 from waD.e2ee.session import Decrypted
 from waD.events import model as events
 from waD.messaging import kinds
 from waD.messaging.context import Context
 from waD.messaging.device_lists import DeviceLists
+from waD.messaging.identity_news import IdentityNews
 from waD.messaging.reaction import FetchDevices, RefreshSession, Work
 from waD.messaging.records import sender_key_name
 from waD.store.unit import Unit
 from waD.wire.jid import JID, STATUS
 
-_TOLD: Final = b"told"
-"""The server said that the identity changed; the new key has not proved itself yet."""
 _DOMAINS_OF: Final = {False: ("", "_128"), True: ("_1", "_129")}
 """Infixes of Signal addresses by namespace: of a phone number, of a LID; plain and hosted."""
 
@@ -39,6 +36,7 @@ class Identities:
         self._context = context
         self._devices = devices
         self._records = context.records
+        self._news = IdentityNews(context)
 
     async def proved(
         self, unit: Unit, sender: JID, address: SignalAddress, decrypted: Decrypted
@@ -82,16 +80,13 @@ class Identities:
         """A change noticed in a message: the message itself made the new session."""
         await self._devices.invalidate(unit, sender.account)
         await self._archive(unit, sender, keep=address)
-        told = await self._context.state.item(kinds.IDENTITY_CHANGE, address.text, unit)
-        unit.put(kinds.IDENTITY_CHANGE, address.text, str(self._context.now_ms()).encode())
-        if told != _TOLD:
-            await self._announce(unit, sender, implicit=True)
+        await self._news.proved(unit, sender)
         return [FetchDevices((sender.account,))]
 
     async def account_changed(self, unit: Unit, sender: JID) -> list[Work]:
         """A companion proved itself with another account key than the one that is stored (§7.2)."""
         await self._devices.invalidate(unit, sender.account)
-        await self._announce(unit, sender, implicit=True)
+        await self._news.rumoured(unit, sender, implicit=True)
         return [FetchDevices((sender.account,)), RefreshSession(sender.account)]
 
     async def told(self, unit: Unit, user: JID, time_s: int | None) -> list[Work]:
@@ -106,17 +101,14 @@ class Identities:
             address = await self._context.addresses.signal_address(user.account, unit)
         except AddressError:
             return []
-        seen = await self._context.state.item(kinds.IDENTITY_CHANGE, address.text, unit)
-        if seen is not None and seen != _TOLD and time_s is not None and int(seen) >= time_s * 1000:
+        if time_s is not None and await self._news.proved_since(unit, user, time_s * 1000):
             return []  # a message told us before
         await self._devices.invalidate(unit, user.account)
         stored = await self._records.identity(address, unit) is not None
         archived = await self._archive(unit, user, keep=None if stored else address)
         if not stored:
             return []
-        if seen != _TOLD:
-            unit.put(kinds.IDENTITY_CHANGE, address.text, _TOLD)
-            await self._announce(unit, user, implicit=False)
+        await self._news.rumoured(unit, user, implicit=False)
         await self._drop_status_key(unit)
         return [RefreshSession(user.account)] if archived else []
 
@@ -129,20 +121,8 @@ class Identities:
                 for key in await self._context.state.item_keys(kinds.SESSION, prefix, unit):
                     address = SignalAddress.parse(key)
                     if address != keep:
-                        found |= await self._archive_one(unit, address)
+                        found |= await self._records.archive_session(unit, address, self._context.now_ms())
         return found
-
-    async def _archive_one(self, unit: Unit, address: SignalAddress) -> bool:
-        try:
-            record = await self._records.session(address, unit)
-        except SignalError:
-            _log.error("a stored session record is damaged and was left as it is")
-            return False
-        if record is None or record.current is None:
-            return False
-        archived = signal.archive_current(record, self._context.now_ms())
-        self._records.put_session(unit, address, archived)
-        return True
 
     async def _drop_status_key(self, unit: Unit) -> None:
         """The own sender key for status is renewed when a contact's identity changes (chapter 03 §6.7)."""
@@ -152,7 +132,3 @@ class Identities:
                 name = sender_key_name(STATUS, SignalAddress(own.user, own.signal_domain, own.device))
                 if await self._context.state.item(kinds.SENDER_KEY, name, unit) is not None:
                     unit.delete(kinds.SENDER_KEY, name)
-
-    async def _announce(self, unit: Unit, user: JID, *, implicit: bool) -> None:
-        canonical = await self._context.addresses.canonical(user, unit)
-        unit.event(*events.identity_changed(str(canonical), implicit=implicit))

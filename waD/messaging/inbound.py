@@ -6,6 +6,8 @@ import hashlib
 import logging
 from typing import Final
 
+from msgspec import structs
+
 from waD.link import acks
 from waD.messaging.addresses import MappingSource
 from waD.messaging.asking import Asking
@@ -14,7 +16,7 @@ from waD.messaging.context import Context
 from waD.messaging.decrypting import Decrypting, Failure, Outcome, Part
 from waD.messaging.delivery import delivery_receipt
 from waD.messaging.device_lists import DeviceLists
-from waD.messaging.incoming_content import Description, describe, unwrap
+from waD.messaging.incoming_content import Description, describe
 from waD.messaging.message_keys import parse_jid
 from waD.messaging.newsletters import Newsletters
 from waD.messaging.protocol import Protocol
@@ -22,6 +24,7 @@ from waD.messaging.reaction import FetchDevices, Reaction
 from waD.messaging.recording import Place, Recorder
 from waD.messaging.rows import Rows
 from waD.messaging.stanza import Incoming, Rejection, parse
+from waD.messaging.wrappers import unwrap
 from waD.proto.e2e_pb2 import Message
 from waD.store.model import UNDECRYPTABLE
 from waD.store.unit import Journal, Unit
@@ -165,6 +168,7 @@ class Inbound:
         own_copy = self._own_content(incoming, part)
         if own_copy is None:
             return
+        place = await self._meant(unit, incoming, place, part.message)
         message, raw = own_copy.message, own_copy.raw
         opened = message if message.HasField("conversation") else unwrap(message).message
         description: Description | None
@@ -199,6 +203,15 @@ class Inbound:
         if named not in (None, incoming.chat, incoming.chat_alt, incoming.source):
             _log.info("an own message names another chat than its stanza; the stanza counts")
         return Part(inner, inner.SerializeToString())
+
+    async def _meant(self, unit: Unit, incoming: Incoming, place: Place, message: Message) -> Place:
+        """A copy that a sibling repeats may name its chat inside only; its stanza then says the chat with oneself."""
+        named = parse_jid(message.deviceSentMessage.destinationJid)
+        to_oneself = incoming.own and self._account.is_own(incoming.chat)
+        if named is None or not named.is_user or not to_oneself or self._account.is_own(named):
+            return place
+        chat = await self._context.addresses.canonical(named.account, unit)
+        return structs.replace(place, chat=chat, wire_chat=named.account)
 
     async def _record(
         self, unit: Unit, incoming: Incoming, place: Place, description: Description, raw: bytes

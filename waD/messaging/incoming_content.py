@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 from google.protobuf import unknown_fields
 from msgspec import Struct
 
-from waD.messaging.content import MAX_WRAPPERS, WRAPPERS
 from waD.messaging.message_keys import Key, parse_jid, read_key
+from waD.messaging.wrappers import WRAPPERS, unwrap
 from waD.proto.e2e_pb2 import ContextInfo, Message, MessageKey
 
 MAX_MENTIONS: Final = 1024
@@ -47,32 +47,6 @@ class Description(Struct):
     body: str | None = None
     content: dict[str, Any] = {}
     target: Key | None = None
-
-
-class Unwrapped(Struct, frozen=True):
-    """A content without its wrappers, and what those were: names of fields, outermost first."""
-
-    message: Message
-    wrappers: tuple[str, ...]
-
-
-def unwrap(message: Message) -> Unwrapped:
-    """Open wrappers, at most `MAX_WRAPPERS` of them (chapter 04 §9.2)."""
-    names: list[str] = []
-    while len(names) < MAX_WRAPPERS:
-        found = _wrapped(message)
-        if found is None:
-            break
-        names.append(found[0])
-        message = found[1]
-    return Unwrapped(message, tuple(names))
-
-
-def _wrapped(message: Message) -> tuple[str, Message] | None:
-    for field, value in message.ListFields():
-        if field.name in WRAPPERS and value.HasField("message"):
-            return field.name, value.message
-    return None
 
 
 def text_of(value: str | bytes) -> str:

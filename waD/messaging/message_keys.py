@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from waD.messaging.stanza import MAX_ID_BYTES, is_own
+from waD.messaging.stanza import is_usable_id
 from waD.proto.e2e_pb2 import MessageKey
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID
@@ -42,34 +42,9 @@ def parse_jid(text: str | bytes | None) -> JID | None:
 def read_key(key: MessageKey) -> Key | None:
     """The protobuf as a value, still in the sender's view; None without a usable id."""
     found: str | bytes = key.id  # bytes when it is no UTF-8
-    if isinstance(found, bytes) or not found or not found.isprintable():
-        return None
-    if len(found.encode()) > MAX_ID_BYTES:
+    if isinstance(found, bytes) or not is_usable_id(found):
         return None
     return Key(parse_jid(key.remoteJid), found, key.fromMe, parse_jid(key.participant))
-
-
-def clean_key(key: Key) -> Key:
-    """A key with bare addresses on plain servers."""
-    chat = None if key.chat is None else key.chat.account
-    participant = None if key.participant is None else key.participant.account
-    return Key(chat, key.id, key.from_me, participant)
-
-
-def normalize_key(key: Key, carrier: Key, own_pn: JID | None, own_lid: JID | None) -> Key:
-    """Turn a key that content names to our view.
-
-    Args:
-        key: in the view of whoever sent the content.
-        carrier: key of the message that holds the content, in our view.
-        own_pn: own address by phone number, with or without device.
-        own_lid: own address by LID, with or without device.
-    """
-    if carrier.from_me:
-        return clean_key(key)
-    named = key.participant or key.chat
-    mine = not key.from_me and named is not None and is_own(named, own_pn, own_lid)
-    return clean_key(Key(carrier.chat, key.id, mine, key.participant or carrier.participant))
 
 
 def author_of(key: Key, carrier_sender: JID, carrier_from_me: bool, own: JID | None) -> JID | None:

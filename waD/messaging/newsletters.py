@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from waD.events import model as events
+from waD.messaging.content import parse
 from waD.messaging.context import Context
-from waD.messaging.incoming_content import describe
+from waD.messaging.incoming_content import Description, describe
 from waD.messaging.recording import Recorder
 from waD.messaging.rows import Rows
 from waD.messaging.stanza import Incoming
-from waD.proto.e2e_pb2 import Message
 from waD.store.model import MessageRow
 from waD.store.unit import Unit
 
 EDITED: Final = "3"
 REVOKED: Final = "8"
-
-_log = logging.getLogger(__name__)
 
 
 class Newsletters:
@@ -39,21 +34,20 @@ class Newsletters:
             if known is not None and known.revoked_at is None:
                 self._revoke(unit, incoming, known)
             return
-        message = _parse(incoming.plaintext)
+        message = parse(incoming.plaintext) if incoming.plaintext else None
         description = None if message is None else describe(message)
-        if message is None or description is None:
+        if description is None:
             return
         server_id = incoming.node.int("server_id")
         if server_id is not None:
             description.content = description.content | {"serverId": server_id}
         if incoming.edit == EDITED and known is not None:
-            self._edit(unit, incoming, known, message)
+            self._edit(unit, incoming, known, description)
             return
         await self._recorder.record(unit, incoming, place, description, incoming.plaintext or b"", known)
 
-    def _edit(self, unit: Unit, incoming: Incoming, known: MessageRow, message: Message) -> None:
-        description = describe(message)
-        if description is None or known.revoked_at is not None:
+    def _edit(self, unit: Unit, incoming: Incoming, known: MessageRow, description: Description) -> None:
+        if known.revoked_at is not None:
             return
         if known.edited_at is not None and known.edited_at >= incoming.time_ms:
             return
@@ -73,13 +67,3 @@ class Newsletters:
             unit, known, body=None, content=None, raw=None, revoked_at=incoming.time_ms
         )
         unit.event(*events.message_update(changed, "revoked"))
-
-
-def _parse(plaintext: bytes | None) -> Message | None:
-    if not plaintext:
-        return None
-    try:
-        return Message.FromString(plaintext)
-    except DecodeError:
-        _log.info("a channel's message is no Message; it is acknowledged and left out")
-        return None

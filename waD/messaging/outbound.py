@@ -12,6 +12,7 @@ from waD.link.stanzas import Requester
 from waD.messaging.acking import Acks
 from waD.messaging.content import ContentError
 from waD.messaging.context import Context
+from waD.messaging.device_lists import is_device
 from waD.messaging.devices import Devices
 from waD.messaging.encrypting import Encryptor
 from waD.messaging.peer_out import Peer
@@ -78,6 +79,10 @@ class Outbound:
         """Rows were changed from outside: look at the outbox."""
         self._pump.wake()
 
+    def settings_changed(self) -> None:
+        """The context has other settings: go by them from now on."""
+        self._pump.settings_changed()
+
     async def acked(self, stanza: Node, unit: Unit) -> Reaction:
         """Handle the server's ack of a message of ours as part of a unit."""
         reaction, row = await self._acks.apply(stanza, unit)
@@ -104,7 +109,8 @@ class Outbound:
             RequestError, RequestTimeout, MalformedReply, Disconnected: the next message will try again.
             StoreError: nothing was changed.
         """
-        await self.sessions.ensure([device], connection, reason="identity", renew=True)
+        if is_device(device):
+            await self.sessions.ensure([device], connection, reason="identity", renew=True)
 
     async def ask_phone(self, work: AskPhone, connection: Requester) -> None:
         """Ask the own phone for a message, if it is still undecryptable.

@@ -6,18 +6,17 @@ from typing import Final
 
 from waD.events import model
 from waD.messaging.context import Context
-from waD.store.model import STATUS_NUMBERS, MessageRow, OutboxRow, OutboxStatus
+from waD.messaging.statuses import ERROR, SENT
+from waD.store.model import MessageRow, OutboxRow, OutboxStatus
 from waD.store.unit import ChangeOutbox, RaiseStatus, Unit
 
 REFUSED: Final = "refused"
 """Why a message ended that WhatsApp did not take."""
-SENT: Final = STATUS_NUMBERS["sent"]
-ERROR: Final = STATUS_NUMBERS["error"]
 
 
-async def own_message(context: Context, message_id: str) -> MessageRow | None:
-    """The history row of a message of ours."""
-    found = await context.state.find_message(message_id)
+async def own_message(context: Context, message_id: str, unit: Unit | None = None) -> MessageRow | None:
+    """The history row of a message of ours, as it was last committed."""
+    found = await context.state.find_message(message_id, unit=unit)
     return next((row for row in found if row.from_me), None)
 
 
@@ -41,7 +40,7 @@ async def fail(
         state: the state it ends in.
     """
     unit.update_outbox(row.message_id, state=state, last_error=reason if code is None else str(code))
-    message = await own_message(context, row.message_id)
+    message = await own_message(context, row.message_id, unit)
     if message is not None and message.status < SENT:
         unit.update_message(message.chat, message.sender, message.message_id, status=ERROR)
     unit.event(*model.message_status(row.chat, row.message_id, state, error=reason, code=code))
@@ -57,7 +56,7 @@ async def sent(context: Context, unit: Unit, row: OutboxRow, server_ms: int) -> 
         server_ms: the server's time of the message, Unix milliseconds.
     """
     unit.update_outbox(row.message_id, state="sent", sent_at=server_ms, last_error=None)
-    message = await own_message(context, row.message_id)
+    message = await own_message(context, row.message_id, unit)
     if message is None:
         return
     unit.update_message(message.chat, message.sender, message.message_id, ts=server_ms)

@@ -28,6 +28,11 @@ class Pace:
         count = max(1, int(rate))
         return cls(count, count / rate)
 
+    def after(self, other: Pace) -> Pace:
+        """The same pace, which takes over what was done lately."""
+        self._acts.extend(other._acts)
+        return self
+
     def allowed_at(self, now: float) -> float:
         """The earliest time, not before `now`, at which the next act is allowed."""
         if self._period_s <= _UNLIMITED or len(self._acts) < (self._acts.maxlen or 1):

@@ -10,6 +10,7 @@ import trio
 from waD.crashpoints import crashpoint
 from waD.e2ee.errors import SignalError
 from waD.link.stanzas import Requester
+from waD.messaging import kinds
 from waD.messaging.classify import classify
 from waD.messaging.content import ID_RANDOM_LENGTH, message_id, parse
 from waD.messaging.context import Context
@@ -22,12 +23,8 @@ from waD.store.unit import Unit
 from waD.wire.jid import JID
 from waD.wire.node import Node, Value
 
-PEER_REQUEST: Final = "peer-request"
-"""Item kind: a question to the own phone by the id of its stanza, until it is answered."""
 PEER_CHAT: Final = "peer"
 """Chat under which the plaintext of a peer message is kept for retries."""
-KEPT_MS: Final = 14 * 86_400_000
-"""How long an unanswered question is remembered."""
 
 _FORCED: Final = frozenset(
     {
@@ -63,7 +60,7 @@ class PeerRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 async def request_of(context: Context, stanza_id: str, unit: Unit | None = None) -> PeerRequest | None:
     """The question that a response of the phone names, if it is one of ours and still open."""
-    return await context.state.record(PEER_REQUEST, stanza_id, PeerRequest.parse, unit)
+    return await context.state.record(kinds.PEER_REQUEST, stanza_id, PeerRequest.parse, unit)
 
 
 class Peer:
@@ -81,20 +78,16 @@ class Peer:
         self._sessions = sessions
         self._encryptor = encryptor
         self._turn = turn
-        self._tidy = False
 
     async def ask(self, work: AskPhone, connection: Requester) -> None:
         """Send a question about a message, unless the message has become readable meanwhile.
 
-        The id of the question is stored with it, as `PEER_REQUEST`.
+        The id of the question is stored with it, as `kinds.PEER_REQUEST`.
 
         Raises:
             RequestError, RequestTimeout, MalformedReply, Disconnected: the question did not leave.
             StoreError: nothing was sent.
         """
-        if not self._tidy:
-            self._tidy = True
-            await self._forget_old()
         message = parse(work.payload)
         if message is None or not await self._still_missing(work):
             return
@@ -110,17 +103,6 @@ class Peer:
                 await self._context.state.commit(unit)
             crashpoint("send.after_commit")
             await connection.send(node)
-
-    async def _forget_old(self) -> None:
-        """Remove questions that were never answered and are past their time."""
-        past = self._context.now_ms() - KEPT_MS
-        stored = await self._context.state.all_items(PEER_REQUEST)
-        async with self._context.state.lock:
-            unit = self._context.state.unit()
-            for key, value in stored.items():
-                if PeerRequest.parse(value).at < past:
-                    unit.delete(PEER_REQUEST, key)
-            await self._context.state.commit(unit)
 
     async def _still_missing(self, work: AskPhone) -> bool:
         found = await self._context.state.find_message(work.message_id)
@@ -138,7 +120,7 @@ class Peer:
             return None
         name = message_id(now // 1000, phone.user, context.random(ID_RANDOM_LENGTH))
         asked = PeerRequest(chat=work.chat, sender=work.sender, message_id=work.message_id, at=now)
-        unit.put(PEER_REQUEST, name, asked)
+        unit.put(kinds.PEER_REQUEST, name, asked)
         unit.keep_plaintext(PEER_CHAT, name, work.payload)
         enc = enc_node(done, classify(message))
         return peer_node(name, phone, message, enc, self._encryptor.device_identity([enc]))

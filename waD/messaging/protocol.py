@@ -141,7 +141,7 @@ class Protocol:
         wanted = Key(parse_jid(request.chat), request.message_id, False, parse_jid(request.sender))
         for info in resent_messages(answer):
             if await self._take_copy(unit, incoming, info, wanted):
-                unit.delete(peer_out.PEER_REQUEST, request_id)
+                unit.delete(kinds.PEER_REQUEST, request_id)
 
     async def _take_copy(self, unit: Unit, incoming: Incoming, info: WebMessageInfo, wanted: Key) -> bool:
         """Resolve a placeholder with the phone's copy; says whether it was the message that was asked for."""

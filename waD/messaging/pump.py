@@ -90,9 +90,8 @@ class Pump:
         self._preparer = preparer
         self._encryptor = encryptor
         self.turn = trio.Lock()
-        settings = context.settings
-        self._pace = Pace.per_second(settings.rate_per_s)
-        self._new_chats = Pace(1, settings.new_chat_interval_s)
+        self._pace = Pace.per_second(context.settings.rate_per_s)
+        self._new_chats = Pace(1, context.settings.new_chat_interval_s)
         self._chats: dict[str, _Chat] = {}
         self._asking: dict[str, _Chat] = {}
         self._unacked: set[str] = set()
@@ -103,6 +102,13 @@ class Pump:
 
     def wake(self) -> None:
         """There may be something to send."""
+        self._wake.set()
+
+    def settings_changed(self) -> None:
+        """Go by the context's other settings; what was sent lately counts for them too."""
+        settings = self._context.settings
+        self._pace = Pace.per_second(settings.rate_per_s).after(self._pace)
+        self._new_chats = Pace(1, settings.new_chat_interval_s).after(self._new_chats)
         self._wake.set()
 
     def settled(self, message_id: str) -> None:

@@ -11,7 +11,7 @@ from waD.wire.node import Node
 
 @dataclass(frozen=True, slots=True)
 class FetchDevices:
-    """Ask for the device lists of these accounts; with `lid`, for their LIDs above all."""
+    """Ask for the device lists of these accounts, and for their LIDs."""
 
     users: tuple[JID, ...]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from waD.messaging.content import ContentError, is_text
 from waD.messaging.context import Context
 from waD.messaging.delivery import ReadGroup, ReadKey, aggregate_reads
 from waD.messaging.recipients import canonical
-from waD.store.model import STATUS_NUMBERS, MessageRow
+from waD.messaging.statuses import READ
+from waD.store.model import MessageRow
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID
 from waD.wire.node import Node, Value
-
-READ: Final = STATUS_NUMBERS["read"]
 
 
 async def mark_read(context: Context, chat: JID, ids: Sequence[str]) -> list[Node]:

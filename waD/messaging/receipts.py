@@ -14,8 +14,9 @@ from waD.messaging.context import Context
 from waD.messaging.delivery import MAX_RECEIPT_IDS
 from waD.messaging.reaction import FetchDevices, Reaction
 from waD.messaging.rows import Rows
-from waD.messaging.stanza import MAX_ID_BYTES, is_own, other_form
-from waD.store.model import STATUS_NUMBERS, MessageRow
+from waD.messaging.stanza import is_own, is_usable_id, other_form
+from waD.messaging.statuses import DELIVERED, PLAYED, READ, SENT
+from waD.store.model import MessageRow
 from waD.store.unit import Unit
 from waD.wire.jid import JID, LEGACY
 from waD.wire.node import Node
@@ -26,11 +27,6 @@ RetryHandler: TypeAlias = Callable[[Node, Unit], Awaitable[Reaction]]
 MAX_USERS: Final = 1024
 """Participants read from one receipt that the server collected."""
 
-PENDING: Final = STATUS_NUMBERS["pending"]
-SENT: Final = STATUS_NUMBERS["sent"]
-DELIVERED: Final = STATUS_NUMBERS["delivered"]
-READ: Final = STATUS_NUMBERS["read"]
-PLAYED: Final = STATUS_NUMBERS["played"]
 
 _STATUS: Final[dict[str | None, int]] = {
     None: DELIVERED,
@@ -129,8 +125,7 @@ def _ids(node: Node) -> tuple[str, ...]:
         found = [node.text("id", "")]
         if listed is not None:
             found += [item.text("id", "") for item in listed.children("item")[:MAX_RECEIPT_IDS]]
-    usable = [one for one in found if one and one.isprintable() and len(one.encode()) <= MAX_ID_BYTES]
-    return tuple(dict.fromkeys(usable))[:MAX_RECEIPT_IDS]
+    return tuple(dict.fromkeys(filter(is_usable_id, found)))[:MAX_RECEIPT_IDS]
 
 
 def _reached(node: Node, author: JID | None) -> tuple[Reached, ...]:

@@ -5,8 +5,6 @@ Chapter 06 §1.3 for numbers, chapter 04 §13.4 for the choice between phone num
 
 from __future__ import annotations
 
-from typing import Final
-
 from waD.link.errors import MalformedReply
 from waD.link.stanzas import Requester
 from waD.link.usync import NumberAnswer, NumberError, check_numbers, parse_number
@@ -16,9 +14,6 @@ from waD.messaging.context import Context
 from waD.store.unit import Unit
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID, PN
-
-NUMBER_ALIAS: Final = "number-alias"
-"""Item kind: digits of the real number by the digits people write, where WhatsApp spells a number in its own way."""
 
 
 class NotOnWhatsApp(Exception):  # noqa: N818 - a fact about the number
@@ -53,7 +48,7 @@ def parse_person(text: str, fault: ContentFault = "bad_recipient") -> JID:
 async def canonical(context: Context, person: JID, unit: Unit | None = None) -> JID:
     """The address a person is filed under, with WhatsApp's own spelling of the number if that was learned."""
     if person.is_pn and await context.addresses.lid_of(person, unit) is None:
-        alias = await context.state.item(NUMBER_ALIAS, person.user, unit)
+        alias = await context.state.item(kinds.NUMBER_ALIAS, person.user, unit)
         if alias is not None:
             person = JID(alias.decode(), PN)
     return await context.addresses.canonical(person, unit)
@@ -126,7 +121,7 @@ async def _store(context: Context, unit: Unit, person: JID, answer: NumberAnswer
     if answer.lid is not None:
         await context.addresses.learn(unit, pn, answer.lid, "live")
     if pn != person.account:
-        unit.put(NUMBER_ALIAS, person.user, pn.user.encode())
+        unit.put(kinds.NUMBER_ALIAS, person.user, pn.user.encode())
     found = await context.addresses.canonical(pn, unit)
     if found != person.account:
         unit.move_person(str(person.account), str(found))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct, structs
 
 from waD.events import model as events
 from waD.messaging.context import Context
 from waD.messaging.incoming_content import Description
-from waD.messaging.message_keys import Key, author_of
+from waD.messaging.message_keys import Key, author_of, parse_jid
 from waD.messaging.rows import Rows
 from waD.messaging.stanza import Incoming
-from waD.store.model import STATUS_NUMBERS, UNDECRYPTABLE, MessageRow
+from waD.messaging.statuses import DELIVERED, SENT
+from waD.store.model import UNDECRYPTABLE, MessageRow
 from waD.store.unit import Unit
 from waD.wire.jid import JID
-
-SENT: Final = STATUS_NUMBERS["sent"]
-DELIVERED: Final = STATUS_NUMBERS["delivered"]
 
 
 class Place(Struct, frozen=True):
@@ -83,7 +81,7 @@ class Recorder:
     async def _row(
         self, unit: Unit, incoming: Incoming, place: Place, description: Description, raw: bytes | None
     ) -> MessageRow:
-        content = description.content
+        content = await self._canonical(unit, description.content)
         if description.target is not None:
             content = content | {"target": await self.target(unit, incoming, description.target)}
         return MessageRow(
@@ -101,6 +99,22 @@ class Recorder:
             status=SENT if incoming.from_me else DELIVERED,
             source="offline" if incoming.offline else "live",
         )
+
+    async def _canonical(self, unit: Unit, content: dict[str, Any]) -> dict[str, Any]:
+        """People who are quoted or mentioned, under the addresses that rows and events know them by."""
+        quoted, mentions = content.get("quoted"), content.get("mentions")
+        if quoted is not None:
+            people = {
+                name: await self._filed(unit, quoted[name]) for name in ("sender", "chat") if name in quoted
+            }
+            content = content | {"quoted": quoted | people}
+        if mentions is not None:
+            content = content | {"mentions": [await self._filed(unit, one) for one in mentions]}
+        return content
+
+    async def _filed(self, unit: Unit, address: str) -> str:
+        jid = parse_jid(address)
+        return address if jid is None else str(await self._context.addresses.canonical(jid, unit))
 
     async def target(self, unit: Unit, incoming: Incoming, key: Key) -> dict[str, Any]:
         """The message that a content is about, as rows and events name it."""

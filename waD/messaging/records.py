@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 from waD.e2ee.address import SignalAddress
 from waD.e2ee.curve import KeyPair
+from waD.e2ee.errors import SignalError
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.record import SessionRecord
+from waD.e2ee.session import archive_current
 from waD.link.prekeys import OneTimePreKey
 from waD.messaging import kinds
 from waD.store.state import SessionState
 from waD.store.unit import Unit
 from waD.wire.jid import JID
+
+_log = logging.getLogger(__name__)
 
 
 class Records:
@@ -30,6 +36,22 @@ class Records:
     def put_session(self, unit: Unit, address: SignalAddress, record: SessionRecord) -> None:
         """Replace a pairwise record."""
         unit.put(kinds.SESSION, address.text, record)
+
+    async def archive_session(self, unit: Unit, address: SignalAddress, now_ms: int) -> bool:
+        """Make the next message to a device need a new session; late ones of the device still decrypt.
+
+        Returns:
+            Whether there was a session to archive; a damaged record is left as it is.
+        """
+        try:
+            record = await self.session(address, unit)
+        except SignalError:
+            _log.error("a stored session record is damaged and was left as it is")
+            return False
+        if record is None or record.current is None:
+            return False
+        self.put_session(unit, address, archive_current(record, now_ms))
+        return True
 
     def delete_session(self, unit: Unit, address: SignalAddress) -> None:
         """Remove a pairwise record (chapter 03 §7.6 says when)."""

@@ -18,12 +18,14 @@ from waD.messaging import kinds
 from waD.messaging.classify import classify
 from waD.messaging.content import device_sent, parse
 from waD.messaging.context import Context
+from waD.messaging.device_lists import is_device
 from waD.messaging.devices import Devices
 from waD.messaging.encrypting import enc_node
 from waD.messaging.outbound import Outbound
 from waD.messaging.outcome import own_message
 from waD.messaging.peer_out import PEER_CHAT, peer_node
 from waD.messaging.reaction import AnswerRetry, FetchDevices, Reaction
+from waD.messaging.stanza import is_usable_id
 from waD.proto.e2e_pb2 import Message
 from waD.store.unit import Unit
 from waD.wire.jid import JID
@@ -35,9 +37,6 @@ MAX_ANSWERS: Final = 5
 """Answers to one device about one message."""
 RECREATE_MS: Final = 3_600_000
 """Least time between two sessions made anew for one device because it keeps asking."""
-KEPT_MS: Final = 14 * 86_400_000
-"""How long the bookkeeping is kept."""
-MAX_ID: Final = 255
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +93,6 @@ class Retries:
         self._devices = devices
         self._outbound = outbound
         self._running: set[tuple[str, str, JID]] = set()
-        self._tidy = False
 
     async def asked(self, stanza: Node, unit: Unit) -> Reaction:
         """Handle a retry receipt as part of a unit: always acked, and answered only when every check allows it."""
@@ -111,7 +109,7 @@ class Retries:
         """Checks 1 to 4: form, requester, message, authorisation."""
         asked = stanza.children("retry")
         name, requester = stanza.text("id"), stanza.jid("participant") or stanza.jid("from")
-        if len(asked) != 1 or not name or len(name) > MAX_ID or requester is None or not requester.is_user:
+        if len(asked) != 1 or not is_usable_id(name) or requester is None or not is_device(requester):
             return None
         count = asked[0].int("count") if "count" in asked[0].attrs else 1
         if count is None or not 1 <= count < MAX_COUNT or self._context.account.is_this_device(requester):
@@ -192,9 +190,6 @@ class Retries:
         guard = self._guard(request)
         if guard in self._running:
             return
-        if not self._tidy:
-            self._tidy = True
-            await self.forget_old()
         self._running.add(guard)
         try:
             await self._answer(request, connection)
@@ -341,24 +336,6 @@ class Retries:
             attrs["edit"] = said.edit
         attrs["device_fanout"] = "false"
         return Node("message", attrs, [enc, *identity])
-
-    async def forget_old(self) -> None:
-        """Remove bookkeeping past its time, in a unit of its own."""
-        stored = await self._context.state.all_items(kinds.RETRY)
-        past = self._context.now_ms() - KEPT_MS
-        async with self._context.state.lock:
-            unit = self._context.state.unit()
-            for key, value in stored.items():
-                if key.startswith("answered|") and _at(value) < past:
-                    unit.delete(kinds.RETRY, key)
-            await self._context.state.commit(unit)
-
-
-def _at(value: bytes) -> int:
-    try:
-        return Answered.parse(value).at
-    except msgspec.DecodeError:
-        return 0
 
 
 def _registration(receipt: Node) -> int:

@@ -31,7 +31,7 @@ class Rows:
     async def find(self, unit: Unit, message_id: str) -> list[MessageRow]:
         """All messages of that id, as the unit leaves them so far."""
         gathered = self._of(unit)
-        stored = await self._state.find_message(message_id)
+        stored = await self._state.find_message(message_id, unit=unit)
         return gathered.over(message_id, stored)
 
     async def one(self, unit: Unit, chat: JID, sender: JID, message_id: str) -> MessageRow | None:

@@ -14,27 +14,24 @@ from typing import Final
 import trio
 
 from waD.e2ee import session as signal
-from waD.e2ee.address import AddressError, SignalAddress
+from waD.e2ee.address import SignalAddress
 from waD.e2ee.adv import PRIMARY_DEVICE
 from waD.e2ee.curve import KeyPair
 from waD.e2ee.errors import SignalError
 from waD.e2ee.record import SessionRecord
 from waD.e2ee.x3dh import PreKeyBundle
-from waD.events import model
 from waD.link.bundles import NOT_ACCEPTABLE, DeviceBundle, fetch_bundles
 from waD.link.stanzas import Requester
-from waD.messaging import kinds
 from waD.messaging.context import Context
+from waD.messaging.device_lists import is_device
 from waD.messaging.devices import Devices
+from waD.messaging.identity_news import IdentityNews
 from waD.store.unit import Unit
-from waD.wire.errors import JIDError
 from waD.wire.jid import JID
 
 REFUSED_LIFE_S: Final = 600.0
 """How long a device without a usable bundle is left out before it is tried again."""
 MAX_REFUSED: Final = 4096
-_TOLD: Final = b"told"
-"""See `kinds.IDENTITY_CHANGE`."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +47,7 @@ class Sessions:
     def __init__(self, context: Context, devices: Devices) -> None:
         self._context = context
         self._devices = devices
+        self._news = IdentityNews(context)
         self._locks: dict[SignalAddress, tuple[trio.Lock, int]] = {}
         self._refused: dict[SignalAddress, float] = {}
 
@@ -70,11 +68,10 @@ class Sessions:
         """Sort devices into those with a session and those that need one; hopeless ones are in neither."""
         ready, missing = [], []
         for device in devices:
-            try:
-                address = await self._context.addresses.signal_address(device, unit)
-            except (JIDError, AddressError):
+            if not is_device(device):
                 _log.warning("a device list holds an address that no device can have; it is left out")
                 continue
+            address = await self._context.addresses.signal_address(device, unit)
             if self._sends(await self._context.records.session(address, unit)):
                 ready.append(device)
             elif self._refused.get(address, 0.0) <= trio.current_time():
@@ -204,25 +201,13 @@ class Sessions:
     async def _phone_is(self, unit: Unit, device: JID, identity: bytes, known: bytes | None) -> None:
         """A phone's identity was learned, or is another one: lists and companions hang on it (chapter 03 §7.3)."""
         if known is not None:
-            await self._announce(unit, device)
+            await self._news.proved(unit, device)
             for companion in await self._devices.companions(device, unit):
                 await self.archive(unit, companion)
         await self._devices.recheck(unit, device, identity)
-
-    async def _announce(self, unit: Unit, phone: JID) -> None:
-        """Tell of a new identity, once: not when the server's word of it was passed on already."""
-        addresses, state = self._context.addresses, self._context.state
-        address = await addresses.signal_address(phone, unit)
-        if await state.item(kinds.IDENTITY_CHANGE, address.text, unit) != _TOLD:
-            user = await addresses.canonical(phone, unit)
-            unit.event(*model.identity_changed(str(user), implicit=True))
-        unit.put(kinds.IDENTITY_CHANGE, address.text, str(self._context.now_ms()).encode())
 
     async def archive(self, unit: Unit, device: JID) -> None:
         """Make the next message to a device need a new session; late ones of the device still decrypt."""
         context = self._context
         address = await context.addresses.signal_address(device, unit)
-        record = await context.records.session(address, unit)
-        if record is not None and record.current is not None:
-            archived = signal.archive_current(record, context.now_ms())
-            context.records.put_session(unit, address, archived)
+        await context.records.archive_session(unit, address, context.now_ms())

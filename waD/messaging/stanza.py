@@ -6,7 +6,7 @@ Pure and total: any node whatever gives an `Incoming` or a `Rejection`, never an
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeGuard
 
 from msgspec import Struct
 
@@ -161,6 +161,11 @@ def parse(node: Node, own_pn: JID | None, own_lid: JID | None) -> Incoming | Rej
         return refusal.rejection
 
 
+def is_usable_id(text: str | None) -> TypeGuard[str]:
+    """Whether a text can be the id of a message (chapter 04 §1.1)."""
+    return text is not None and len(text) > 0 and text.isprintable() and len(text.encode()) <= MAX_ID_BYTES
+
+
 def is_own(jid: JID, own_pn: JID | None, own_lid: JID | None) -> bool:
     """Whether an address is of the own account, compared in its own namespace (§6.2)."""
     if jid.is_pn:
@@ -198,8 +203,8 @@ class _Parser:
 
     def parse(self) -> Incoming:
         node = self._node
-        message_id = node.text("id", "")
-        if not message_id or not message_id.isprintable() or len(message_id.encode()) > MAX_ID_BYTES:
+        message_id = node.text("id")
+        if not is_usable_id(message_id):
             raise _Refused("no usable id")
         if not node.attrs.get("from"):
             raise _Refused("no from")

@@ -117,7 +117,8 @@ class Core:
         if link.stalled_sending:
             return None
         output = link.next_output(self.world.now_ms)
-        if output is None and link.active and link.device is not None and not link.closed:
+        idle = output is None and not link.closed
+        if idle and link.active and link.device is not None and not link.stalled_queue:
             output = self._next_pushed(link, link.device)
         if isinstance(output, Node):
             who = link.device.key if link.device else f"link {link.number}"
@@ -379,6 +380,7 @@ class Core:
             stalled = fault.kind == "stall"
             link.stalled_reading = stalled and fault.mode in (None, "read", "both")
             link.stalled_sending = stalled and fault.mode in ("send", "both")
+            link.stalled_queue = stalled and fault.mode == "queue"
             link.wake()
         elif fault.kind == "replaced":
             self._replace(link, device)

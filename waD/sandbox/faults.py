@@ -44,7 +44,7 @@ LATER: Final = frozenset(
 )
 """Kinds that wait for their occasion."""
 NOISE_MODES: Final = ("garbage", "bad-certificate", "expired", "silent")
-STALL_MODES: Final = ("read", "send", "both")
+STALL_MODES: Final = ("read", "send", "both", "queue")
 MAX_ARMED: Final = 1000
 
 

@@ -127,8 +127,10 @@ class PhoneHandle:
         self._settle()
 
     async def change_identity(self) -> None:
-        """Register anew with other keys; everybody who knows the account is told."""
+        """Register anew with other keys: companions are unlinked, and everybody who knows the account is told."""
         await trio.lowlevel.checkpoint()
+        for companion in self.phone.account.companions:
+            self._sandbox.core.pairing.remove(companion)
         self._sandbox.core.phones.change_identity(self.phone)
         self._settle()
 

@@ -88,6 +88,7 @@ class Link:
         self.presence: dict[str, Node] = {}
         self.stalled_sending = False
         self.stalled_reading = False
+        self.stalled_queue = False
         self.held: Item | None = None
         self.expected_results: set[str] = set()
         self._out: deque[Output] = deque()

@@ -17,7 +17,7 @@ from waD.sandbox.links import Link, Pending, Registration
 from waD.sandbox.prekeys import KeyStock, SignedKey
 from waD.sandbox.qr import parse_qr
 from waD.sandbox.world import World
-from waD.wire.jid import JID, SERVER
+from waD.wire.jid import JID, LID, SERVER
 from waD.wire.node import Node, Value
 
 REF_COUNT: Final = 6
@@ -168,7 +168,8 @@ class Pairing:
         device_id = self._free_device_id(account)
         record.current_index = key_index
         self._world.save_account(account)
-        props = ClientPairingProps(isChatDbLidMigrated=True, isSyncdPureLidSession=True)
+        migrated = record.addressing == LID
+        props = ClientPairingProps(isChatDbLidMigrated=migrated, isSyncdPureLidSession=migrated)
         iq = self._md_iq(
             [
                 Node(

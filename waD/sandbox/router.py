@@ -232,7 +232,10 @@ class Router:
 
     def _mark_own_copy(self, node: Node, to: JID, attrs: dict[str, Value]) -> None:
         """Name the chat. Never `sender_*`: one client would take that for the chat's other address."""
-        chat = node.jid("recipient") or to.bare
+        chat = node.jid("recipient")
+        if chat is None and to.device:
+            return  # repeated for one sibling: only the author could have said of which chat it is
+        chat = chat or to.bare
         attrs["recipient"] = chat
         other = self._world.directory.find(chat)
         if other is not None:

@@ -70,8 +70,13 @@ class Websocket:
                 await self._send(CloseConnection(code=code))
                 while not self._ended:
                     await self._read()
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                pass
+            except (
+                LocalProtocolError,
+                trio.BrokenResourceError,
+                trio.ClosedResourceError,
+                trio.BusyResourceError,
+            ):
+                pass  # it is over already, or the other side said goodbye first
         await trio.aclose_forcefully(self._stream)
 
     async def abort(self) -> None:

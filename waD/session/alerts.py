@@ -67,7 +67,7 @@ async def run_alert_commands(log: EventLog, settings: Callable[[], Alerts]) -> N
     while True:
         try:
             async with (
-                log.subscribe(since=cursor, types=(events.ALERT_RAISED,)) as alerts,
+                log.subscribe(since=cursor, types=(events.ALERT_RAISED,), name="alert command") as alerts,
                 trio.open_nursery() as nursery,
             ):
                 slots = trio.Semaphore(settings().command_concurrency)

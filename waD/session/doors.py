@@ -23,6 +23,16 @@ class Link(Protocol):
 
     on_health: Callable[[bool], None] | None
 
+    @property
+    def latency_s(self) -> float | None:
+        """Seconds between the last answered ping and its answer."""
+        ...
+
+    @property
+    def unacked(self) -> int:
+        """Messages sent on this connection that the server has not acknowledged."""
+        ...
+
     def fail(self, reason: Cause) -> None:
         """End the connection for a reason of our own."""
         ...
@@ -45,6 +55,11 @@ class Login(Protocol):
         """Whether the server never ended its backlog."""
         ...
 
+    @property
+    def unanswered(self) -> int:
+        """Received stanzas that are not answered yet."""
+        ...
+
     async def run(
         self, *, opened: Callable[[], Awaitable[None]], ready: Callable[[], Awaitable[None]]
     ) -> None:
@@ -57,6 +72,10 @@ class Doors(Protocol):
 
     def messaging(self, state: SessionState) -> Messaging:
         """Build the session's messaging over its state; again after the credentials were cleared."""
+        ...
+
+    def refresh(self, messaging: Messaging) -> None:
+        """Let a session's messaging go by the settings as they are now."""
         ...
 
     def connect(self, credentials: Credentials, *, use_routing: bool) -> AbstractAsyncContextManager[Link]:

@@ -15,6 +15,7 @@ import trio
 
 from waD.crashpoints import crashpoint
 from waD.link import infos
+from waD.link.causes import cause
 from waD.link.connection import Connection
 from waD.link.credentials import Credentials
 from waD.link.offline import OfflinePhase
@@ -29,6 +30,9 @@ BATCH: Final = 256
 """Stanzas that share one commit at the most (chapter 03 §8.4 I6 allows 400)."""
 TURN: Final = 16
 """Stanzas handled before other tasks get their turn."""
+
+DEAF_S: Final = 60.0
+"""Received stanzas that are still unanswered after this time make the connection deaf (chapter 02 §8.2)."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class Lane:
     Attributes:
         offline: the backlog of this connection.
         offline_done: set when the backlog is through.
+        refused: stanzas that a fault of this program left unanswered; the server delivers them again.
     """
 
     def __init__(
@@ -62,6 +67,15 @@ class Lane:
         self._on_info = on_info
         self.offline = OfflinePhase()
         self.offline_done = trio.Event()
+        self.refused = 0
+        self._handling = 0
+        self._since: float | None = None
+
+    @property
+    def unanswered(self) -> int:
+        """Received stanzas that are not answered yet: those in hand, those that wait, those nobody could handle."""
+        waiting = self._connection.stanzas.statistics().current_buffer_used
+        return self._handling + waiting + self.refused
 
     async def run(self) -> None:
         """Handle stanzas until the connection ends.
@@ -78,7 +92,18 @@ class Lane:
                     batch.append(stanzas.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
+            self._handling, self._since = len(batch), trio.current_time()
             await self._handle(batch)
+            self._handling, self._since = 0, None
+
+    async def watch(self) -> None:
+        """End the connection when a batch stays unanswered for too long: it is alive, but nothing comes of it."""
+        since: float | None = None
+        while since is None or trio.current_time() < since + DEAF_S:
+            await trio.sleep_until((trio.current_time() if since is None else since) + DEAF_S)
+            since = self._since
+        text = f"{self.unanswered} received stanzas stayed unanswered for {DEAF_S:g} s"
+        self._connection.fail(cause("deaf", text))
 
     async def opened(self) -> None:
         """The session is open: the backlog may be asked for."""
@@ -98,6 +123,7 @@ class Lane:
         reaction, told = Reaction(), list[infos.Info]()
         async with self._state.lock:
             unit = self._state.unit()
+            await self._messaging.read_ahead(batch, unit)
             for number, stanza in enumerate(batch, start=1):
                 reaction.answers += self.offline.received(stanza, trio.current_time())
                 await self._handle_one(stanza, unit, reaction, told)
@@ -127,6 +153,7 @@ class Lane:
             raise
         except Exception:
             # Without an answer the server keeps the stanza, so that a version that can handle it gets it.
+            self.refused += 1
             _log.exception("a %s stanza could not be handled and stays unanswered", stanza.tag[:32])
 
     def _note(self, stanza: Node, unit: Unit) -> list[infos.Info]:

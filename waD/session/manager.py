@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,20 +19,26 @@ from waD.control.types import (
     LogoutResult,
     MessageList,
     Milestone,
+    PolicyTable,
     QrView,
     ReadResult,
     RemoveResult,
     SendRequest,
     SendResult,
     SessionView,
+    UndoResult,
     WaitResult,
 )
 from waD.events.log import EventLog, Subscription
 from waD.session.doors import Doors
+from waD.session.effective import policy_table
 from waD.session.messages import SessionMessages, not_paired
+from waD.session.orders import Abandoned, Busy
+from waD.session.retention import store_settings
 from waD.session.supervisor import Supervisor
 from waD.session.turns import Turns
-from waD.session.views import event_view, session_view
+from waD.session.undo import NothingToUndo, look, undo
+from waD.session.views import event_view, sealed_as, session_view, undo_result
 from waD.session.vitals import MS, Clock
 from waD.store.errors import CursorExpired, LeaseLost, SessionUnknown, StoreError
 from waD.store.model import SessionRow
@@ -78,6 +84,8 @@ def translated(session: str = "") -> Iterator[None]:
         raise ControlError("cursor_expired", str(error), {"oldest": error.oldest}) from None
     except SessionUnknown:
         raise no_such_session(session) from None
+    except Abandoned as error:
+        raise ControlError("shutting_down", str(error)) from None
     except LeaseLost as error:
         raise ControlError("lease_held", str(error), {"name": session}) from None
     except StoreError as error:
@@ -94,6 +102,7 @@ class Manager:
         doors: makes the ways out for a session of that name.
         clock: time and chance.
         holder: who takes the leases: text that names this process.
+        context: entered where a session's task is started, with its name and connection id; the task inherits it.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class Manager:
         doors: Callable[[str], Doors],
         clock: Clock,
         holder: str,
+        context: Callable[[str, str], AbstractContextManager[object]] = lambda *_: nullcontext(),
     ) -> None:
         self._store = store
         self._log = log
@@ -111,6 +121,7 @@ class Manager:
         self._doors = doors
         self._clock = clock
         self._holder = holder
+        self._context = context
         self._entries: dict[str, _Entry] = {}
         self._attaching = trio.Lock()
         self._turns = Turns(settings().daemon.restore_concurrency)
@@ -173,9 +184,9 @@ class Manager:
 
     def _start(self, entry: _Entry, after_s: float = 0.0) -> None:
         assert self._nursery is not None, "the manager is not running"
-        self._nursery.start_soon(
-            self._supervise, entry, after_s, name=f"session {entry.supervisor.vitals.name}"
-        )
+        name = entry.supervisor.vitals.name
+        with self._context(name, entry.supervisor.state.session_id):
+            self._nursery.start_soon(self._supervise, entry, after_s, name=f"session {name}")
 
     async def _supervise(self, entry: _Entry, after_s: float) -> None:
         try:
@@ -219,7 +230,7 @@ class Manager:
         entry = self._entries.get(row.id)
         if entry is None:
             return session_view(row, None, 0)
-        queued = len(await entry.supervisor.state.outbox(QUEUED))
+        queued = await self._store.outbox_count(row.id, QUEUED)
         return session_view(row, entry.supervisor, queued)
 
     # Orders.
@@ -290,6 +301,21 @@ class Manager:
             await entry.supervisor.reset()
         return await self._view(row.id)
 
+    async def undo(self, name: str) -> UndoResult:
+        """See `Sessions.undo`."""
+        self._refuse_when_stopping()
+        row, entry = await self._find(name)
+        supervisor, undo_days = entry.supervisor, self._settings().session(row.name).reconnect.undo_days
+        store, state = self._store, supervisor.state
+        with translated(name):
+            try:
+                await look(store, state, undo_days, self._clock)
+                await store.update_session(row.id, desired_state="down")
+                done = await supervisor.at_rest(lambda: undo(store, state, undo_days, self._clock))
+            except (NothingToUndo, Busy) as refused:
+                raise _wrong_state(row.name, supervisor, str(refused)) from None
+        return undo_result(await self._view(row.id), done)
+
     async def logout(self, name: str) -> LogoutResult:
         """See `Sessions.logout`."""
         row, entry = await self._find(name)
@@ -299,7 +325,7 @@ class Manager:
             await self._store.update_session(row.id, desired_state="down")
             done = await entry.supervisor.logout()
         view = await self._view(row.id)
-        return LogoutResult(session=view, unlinked=done.unlinked, backup=_sealed(done.sealed))
+        return LogoutResult(session=view, unlinked=done.unlinked, backup=sealed_as(done.sealed))
 
     async def remove(self, name: str) -> RemoveResult:
         """See `Sessions.remove`."""
@@ -311,9 +337,25 @@ class Manager:
                 entry.supervisor.halt()
                 await entry.done.wait()
                 del self._entries[row.id]
-        return RemoveResult(name=row.name, connection_id=row.id, backup=_sealed(sealed))
+        return RemoveResult(name=row.name, connection_id=row.id, backup=sealed_as(sealed))
+
+    def reloaded(self) -> None:
+        """The settings in force are other ones now; connections go on undisturbed."""
+        settings = self._settings()
+        self._turns.at_once = settings.daemon.restore_concurrency
+        self._store.settings = store_settings(settings)
+        for entry in self._entries.values():
+            entry.supervisor.settings_changed()
 
     # Questions.
+
+    async def policy(self, name: str | None) -> PolicyTable:
+        """See `Sessions.policy`."""
+        if name is not None:
+            with translated(name):
+                row = await self._store.session(name)
+            name = name if row is None else row.name
+        return policy_table(self._settings(), name)
 
     async def list(self) -> list[SessionView]:
         """See `Sessions.list`."""
@@ -396,5 +438,5 @@ class Manager:
         return row.id
 
 
-def _sealed(version: int) -> str:
-    return f"sealed in the store as version {version}"
+def _wrong_state(name: str, supervisor: Supervisor, why: str) -> ControlError:
+    return ControlError("wrong_state", f"session {name!r}: {why}", {"state": supervisor.vitals.status})

@@ -1,4 +1,4 @@
-"""Makes docs/session-states.md from the tables: `python -m waD.session.manual`."""
+"""Makes docs/session-states.md and man/waD.toml.5 from the tables: `python -m waD.session.manual`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from waD.config.manual import CauseRow
+from waD.config.manual import manual as settings_manual
 from waD.session import states
 from waD.session.table import ACTION_MEANINGS, LIMITS, ROWS, Row, Section
 
-PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "session-states.md"
+_ROOT: Final = Path(__file__).resolve().parents[2]
+PAGE: Final = _ROOT / "docs" / "session-states.md"
+SETTINGS_PAGE: Final = _ROOT / "man" / "waD.toml.5"
 
 _INTRODUCTION: Final = """\
 # States of a session, and what ends a connection
@@ -112,5 +116,16 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
+def settings_page() -> str:
+    """The manual page waD.toml(5), with the disconnect table."""
+    return settings_manual([CauseRow(row.id, _plainly(_action(row)), row.meaning) for row in ROWS.values()])
+
+
+def _plainly(text: str) -> str:
+    """Without marks and in ASCII, as the man macros want it."""
+    return text.replace("`", "").replace("×", " times").replace("–", " to ")
+
+
 if __name__ == "__main__":
     PAGE.write_text(manual())
+    SETTINGS_PAGE.write_text(settings_page())

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn, cast
 
+import msgspec
+
 from waD.config import SessionSettings
 from waD.link import login as link_login
 from waD.link.connection import Connection, LinkSettings, connect
@@ -69,6 +71,13 @@ class NetworkDoors:
         )
         return Messaging(context)
 
+    def refresh(self, messaging: Messaging) -> None:
+        """What concerns messages counts at once; whether the account appears online, from the next login on."""
+        context = messaging.context
+        now = messaging_settings(self._settings())
+        context.settings = msgspec.structs.replace(now, available=context.settings.available)
+        messaging.outbound.settings_changed()
+
     @asynccontextmanager
     async def connect(self, credentials: Credentials, *, use_routing: bool) -> AsyncIterator[Link]:
         """Dial and shake hands."""
@@ -108,6 +117,7 @@ class NetworkDoors:
     def login(self, link: Link, messaging: Messaging) -> Login:
         """Follow a login up."""
         settings = self._settings()
+        messaging.context.settings = messaging_settings(settings)
         online = OnlineSettings(
             mark_online=settings.network.online_on_connect, retry_delay_s=settings.messages.retry_delay_s
         )

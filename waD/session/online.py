@@ -69,6 +69,11 @@ class Online:
         """Whether the server never ended its backlog on this connection."""
         return self._lane.offline.timed_out
 
+    @property
+    def unanswered(self) -> int:
+        """Received stanzas of this connection that are not answered yet."""
+        return self._lane.unanswered
+
     async def run(
         self, *, opened: Callable[[], Awaitable[None]], ready: Callable[[], Awaitable[None]]
     ) -> None:
@@ -84,6 +89,7 @@ class Online:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._lane.run)
+            nursery.start_soon(self._lane.watch)
             nursery.start_soon(self._worker.run)
             self.result = await login(
                 self._connection,

@@ -8,8 +8,9 @@ from typing import Final
 
 import trio
 
+from waD.config import Settings
 from waD.store.errors import StoreError
-from waD.store.store import Store
+from waD.store.store import Store, StoreSettings
 
 EVERY_S: Final = 3600.0
 PAUSE_S: Final = 1.0
@@ -41,3 +42,13 @@ async def prune_all(store: Store, unix_ms: Callable[[], int]) -> int:
     if total:
         _log.info("%d rows were past their time and are removed", total)
     return total
+
+
+def store_settings(settings: Settings) -> StoreSettings:
+    """The part of the settings that the store takes."""
+    return StoreSettings(
+        path=settings.store.path,
+        event_days=settings.events.days,
+        events_per_session=settings.events.rows,
+        outbox_days=settings.outbox.keep_days,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
@@ -17,7 +17,7 @@ from waD.session.attempt import Attempt, Order
 from waD.session.counters import Counters
 from waD.session.doors import Doors, Link
 from waD.session.faults import cause_of
-from waD.session.logout import LoggedOut, LogoutOrder
+from waD.session.orders import Awaited, Busy, Errand, LoggedOut
 from waD.session.policy import MAX_WAIT_S, Decision, Rules, decide, wants_newer_version
 from waD.session.record import COUNTERS, NEXT_ATTEMPT, account_of, alerts_of, code_of, make_record
 from waD.session.states import LIVE
@@ -32,6 +32,8 @@ from waD.wire.jid import JID
 
 if TYPE_CHECKING:
     from waD.messaging.facade import Messaging
+
+T = TypeVar("T")
 
 AT_REST: Final = frozenset({"new", "stopped"})
 FAULT: Final = (
@@ -80,7 +82,8 @@ class Supervisor:
         self._due: float | None = None
         self._use_routing = True
         self._attempt: Attempt | None = None
-        self._logout: LogoutOrder | None = None
+        self._logout: Awaited[LoggedOut] | None = None
+        self._errand: Errand[Any] | None = None
         self._halting = False
         self._wake = trio.Event()
 
@@ -148,7 +151,7 @@ class Supervisor:
             StoreError: the credentials could not be cleared.
         """
         self._up = False
-        order = self._logout = self._logout or LogoutOrder()
+        order = self._logout = self._logout or Awaited()
         if self._attempt is not None:
             self._attempt.stop("logout")
         self._awake()
@@ -166,6 +169,30 @@ class Supervisor:
         self.vitals.counters, self.vitals.record, self._reconnects = Counters(), None, 0
         self._account = None
         self.vitals.notify()
+
+    async def at_rest(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Stay down, and exchange the credentials while there is no connection and none can begin.
+
+        Args:
+            work: exchanges them; run in the supervisor's own task.
+
+        Raises:
+            Busy: another such work is going on; nothing was done.
+            whatever `work` raises; also Abandoned, when the process ends first.
+        """
+        if self._errand is not None:
+            raise Busy("its credentials are being exchanged already; wait until that is done")
+        self._up = False
+        errand: Errand[T] = Errand(work)
+        self._errand = errand
+        if self._attempt is not None:
+            self._attempt.stop("stop")
+        self._awake()
+        return await errand.wait()
+
+    def settings_changed(self) -> None:
+        """The configuration was read again."""
+        self._doors.refresh(self.messaging)
 
     def halt(self) -> None:
         """The process ends: close in an orderly way; `run` returns then. What is wanted stays as it is."""
@@ -195,7 +222,8 @@ class Supervisor:
             start_after_s: how long to wait with the first connection.
         """
         await self._guarded(lambda: self._restore(start_after_s))
-        while not self._halting or self._logout is not None:  # what was accepted is done
+        # What was accepted is done.
+        while not self._halting or self._logout is not None or self._errand is not None:
             self._wake = trio.Event()
             await self._guarded(self._step)
 
@@ -240,9 +268,11 @@ class Supervisor:
     async def _step(self) -> None:
         if self._logout is not None:
             await self._conclude(cause("logout", "ended by order"), None)
+        elif self._errand is not None:
+            await self._rest()
+            await self._run_errand(self._errand)
         elif not self.wanted:
-            if self.vitals.status not in AT_REST and not self.lost:
-                await self.vitals.enter("stopped", cause="stop")
+            await self._rest()
             self.vitals.hint = "" if not self._held else f"held; wactl release {self.vitals.name}"
             self.vitals.next_attempt_ms = None
             self.vitals.notify()
@@ -255,6 +285,19 @@ class Supervisor:
         else:
             await self._connect()
 
+    async def _rest(self) -> None:
+        if self.vitals.status not in AT_REST and not self.lost:
+            await self.vitals.enter("stopped", cause="stop")
+
+    async def _run_errand(self, errand: Errand[Any]) -> None:
+        try:
+            done = await errand.run()
+        finally:
+            self._errand = None
+        if done:
+            self.messaging = self._doors.messaging(self._state)
+            self.vitals.counters, self._account = Counters(), None
+
     # One connection.
 
     async def _connect(self) -> None:
@@ -263,7 +306,7 @@ class Supervisor:
         except (CredentialsError, StoreError) as error:
             await self._conclude(cause_of(error, self.vitals.name), None)
             return
-        if not self.wanted or self._logout is not None:
+        if not self.wanted or self._logout is not None or self._errand is not None:
             return  # an order came in the meantime, when there was nothing to stop yet
         attempt = Attempt(
             self._doors,
@@ -407,9 +450,10 @@ class Supervisor:
 
     async def _stumbled(self, error: Exception) -> None:
         """Something outside a connection failed: end in a state that says so, and wait for the operator."""
-        if self._logout is not None:
-            self._logout.settle(error)
-            self._logout = None
+        for order in (self._logout, self._errand):
+            if order is not None:
+                order.settle(error)
+        self._logout = self._errand = None
         self._due = None
         if isinstance(error, LeaseLost):
             self.lost = True

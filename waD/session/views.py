@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from waD.control.types import DisconnectView, EventView, MessageState, MessageView, SessionView
+from waD.control.types import DisconnectView, EventView, MessageState, MessageView, SessionView, UndoResult
 from waD.session.record import public_detail
 from waD.session.supervisor import Supervisor
 from waD.session.table import ROWS
+from waD.session.undo import Undone
+from waD.session.vitals import MS
 from waD.store.model import (
     STATUS_NUMBERS,
     UNDECRYPTABLE,
@@ -37,6 +39,8 @@ _STATES: Final[Mapping[int, MessageState]] = {
 def session_view(row: SessionRow, supervisor: Supervisor | None, queued: int) -> SessionView:
     """A session as it is now: what the store says, and what only its supervisor knows."""
     vitals = None if supervisor is None else supervisor.vitals
+    link = None if supervisor is None else supervisor.link
+    login = None if vitals is None else vitals.login
     record = row.last_disconnect if vitals is None else vitals.record
     return SessionView(
         name=row.name,
@@ -61,6 +65,14 @@ def session_view(row: SessionRow, supervisor: Supervisor | None, queued: int) ->
         last_disconnect=None if record is None else disconnect_view(record),
         queued=queued,
         hint="" if vitals is None else vitals.hint,
+        healthy_since=None if vitals is None else vitals.healthy_since_ms,
+        ping_ms=None if link is None or link.latency_s is None else round(link.latency_s * MS),
+        unacked=0 if link is None else link.unacked,
+        unanswered=0 if login is None else login.unanswered,
+        clock_offset_ms=None if vitals is None else vitals.clock_offset_ms,
+        messages_received=row.messages_received,
+        messages_sent=row.messages_sent,
+        decrypt_failures=row.decrypt_failures,
     )
 
 
@@ -123,4 +135,23 @@ def event_view(row: EventRow) -> EventView:
         connection_id=row.connection_id,
         session=row.session,
         data=row.data,
+    )
+
+
+def sealed_as(version: int) -> str:
+    """Where sealed credentials are, for people."""
+    return f"sealed in the store as version {version}"
+
+
+def undo_result(session: SessionView, done: Undone) -> UndoResult:
+    """What an undo did."""
+    return UndoResult(
+        session=session,
+        restored=sealed_as(done.seal.version),
+        sealed_at=done.seal.sealed_at,
+        backup=sealed_as(done.restored.sealed),
+        receive_only=done.revival.receive_only,
+        sender_keys=done.revival.sender_keys,
+        stale_prekeys=done.revival.stale_prekeys,
+        held=done.restored.held,
     )

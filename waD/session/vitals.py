@@ -60,6 +60,9 @@ class Vitals:
         record: why the last connection ended, until the next stable one.
         counters: the policy's memory.
         silent_backlogs: logins in a row whose backlog did not end.
+        healthy_since_ms: Unix milliseconds since when the connection answers; None when it does not.
+        clock_offset_ms: the server's clock minus ours at the last login.
+        login: the run of the connection, while it is open.
     """
 
     def __init__(self, state: SessionState, settings: Callable[[], SessionSettings], clock: Clock) -> None:
@@ -79,6 +82,9 @@ class Vitals:
         self.record: DisconnectRecord | None = state.row.last_disconnect
         self.counters = Counters()
         self.silent_backlogs = 0
+        self.healthy_since_ms: int | None = None
+        self.clock_offset_ms: int | None = None
+        self.login: Login | None = None
 
     # For everybody.
 
@@ -145,14 +151,22 @@ class Vitals:
     def _be(self, target: SessionStatus) -> None:
         self.status = target
         if target not in states.LIVE:
-            self.ready, self.healthy, self.qr = False, None, None
+            self.lost()
         if target in states.LIVE:
             self.next_attempt_ms = None
         self.notify()
 
     def lost(self) -> None:
         """The connection is over; the state follows when it is known what comes next."""
-        self.ready, self.healthy, self.qr = False, None, None
+        self.ready, self.qr, self.login = False, None, None
+        self._judge(None)
+
+    def _judge(self, healthy: bool | None) -> None:
+        self.healthy = healthy
+        if not healthy:
+            self.healthy_since_ms = None
+        elif self.healthy_since_ms is None:
+            self.healthy_since_ms = self._clock.unix_ms()
 
     # For the connection.
 
@@ -164,7 +178,8 @@ class Vitals:
 
     async def pairing(self) -> None:
         """The handshake of an unpaired device is complete."""
-        self.healthy, self.hint = True, f"wactl qr {self.name}"
+        self._judge(True)
+        self.hint = f"wactl qr {self.name}"
         await self.enter("pairing")
 
     async def show(self, code: QrCode) -> None:
@@ -182,7 +197,10 @@ class Vitals:
         """The session is open."""
         unit = self._state.unit()
         unit.set_session(last_connected_at=self._clock.unix_ms())
-        self.healthy, self.hint = True, ""
+        self._judge(True)
+        self.hint, self.login = "", login
+        if login.result is not None:
+            self.clock_offset_ms = login.result.clock_offset_ms
         await self.enter("open", unit, alerts=self._login_alerts(login), ready=False)
         self.counters = self.counters.opened()
 
@@ -216,5 +234,5 @@ class Vitals:
 
     async def health(self, *, healthy: bool) -> None:
         """The connection became healthy or unhealthy."""
-        self.healthy = healthy
+        self._judge(healthy)
         await self.enter(self.status, healthy=healthy)

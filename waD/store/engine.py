@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from waD.store.errors import StoreError
-from waD.store.model import EventRow, MessageRow, OutboxRow, SessionRow
+from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
 from waD.store.unit import Committed, Unit
 
 SealReason: TypeAlias = Literal["periodic", "shutdown", "pre_migration", "pre_reset", "pre_restore", "manual"]
@@ -55,10 +55,21 @@ class AppendEvent(Struct, frozen=True):
 
 
 class Seal(Struct, frozen=True):
-    """Keep a complete copy of the auth state as it is. Gives the version that was sealed."""
+    """Keep a complete copy of the auth state as it is. Gives the version that was sealed.
+
+    With `if_changed` nothing is done, and 0 given, when the newest seal holds the same keys.
+    """
 
     session_id: str
     reason: SealReason
+    if_changed: bool = False
+
+
+class DropSeals(Struct, frozen=True):
+    """Remove seals, named by epoch and version. Gives how many went."""
+
+    session_id: str
+    seals: Sequence[tuple[int, int]]
 
 
 class ResetAuth(Struct, frozen=True):
@@ -72,15 +83,52 @@ class ResetAuth(Struct, frozen=True):
     creds: bytes
 
 
+class RestoreAuth(Struct, frozen=True):
+    """Seal, then begin a new epoch with this auth state; the outbox is held. Gives `Restored`.
+
+    `changes` are columns of the session's row. The event gets `sealedVersion`, the version of the seal.
+    """
+
+    session_id: str
+    token: int
+    creds: bytes
+    items: Mapping[tuple[str, str], bytes]
+    changes: Mapping[str, Any]
+    event_type: str
+    event_data: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"RestoreAuth({self.session_id}, {len(self.items)} items)"
+
+
+class Restored(Committed, frozen=True):
+    """What a restore gave: also the version that was sealed before it, and how many messages are held now."""
+
+    sealed: int
+    held: int
+
+
 class Prune(Struct, frozen=True):
     """Remove what is past its time, a bounded number of rows of each kind. Gives how many went."""
 
     now_ms: int
     event_age_ms: int
     events_per_session: int
+    outbox_age_ms: int
 
 
-Job: TypeAlias = CommitUnit | CreateSession | UpdateSession | Attach | AppendEvent | Seal | ResetAuth | Prune
+Job: TypeAlias = (
+    CommitUnit
+    | CreateSession
+    | UpdateSession
+    | Attach
+    | AppendEvent
+    | Seal
+    | DropSeals
+    | ResetAuth
+    | RestoreAuth
+    | Prune
+)
 Outcome: TypeAlias = Committed | SessionRow | int | StoreError | ValueError
 
 
@@ -131,8 +179,24 @@ class Engine(Protocol):
         """All messages of that id, in whatever chat."""
         ...
 
+    def messages_by_ids(self, session_id: str, message_ids: Sequence[str]) -> list[MessageRow]:
+        """All messages of these ids, in whatever chat."""
+        ...
+
     def outbox(self, session_id: str, states: Sequence[str], limit: int) -> list[OutboxRow]:
         """Rows in these states, oldest first."""
+        ...
+
+    def outbox_count(self, session_id: str, states: Sequence[str]) -> int:
+        """How many rows are in these states."""
+        ...
+
+    def seals(self, session_id: str) -> list[SealInfo]:
+        """The sealed copies of a session's auth state, newest first."""
+        ...
+
+    def sealed(self, session_id: str, epoch: int, version: int) -> Sealed:
+        """The content of one; raises StoreDamaged."""
         ...
 
     def outbox_row(
@@ -153,8 +217,8 @@ class Engine(Protocol):
         """Which of these ciphertext hashes were handled."""
         ...
 
-    def integrity(self) -> list[str]:
-        """What a full check of the database complains about."""
+    def integrity(self, quick: bool) -> list[str]:
+        """What a check of the database complains about; other reads go on meanwhile. `quick` leaves the indexes out."""
         ...
 
     def close(self) -> None:

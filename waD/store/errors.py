@@ -11,6 +11,10 @@ class StorageUnavailable(StoreError):
     """The database cannot be written or read now: disk full, read-only, input/output error."""
 
 
+class StoreForbidden(StoreError):
+    """The system does not let this process use the file; that does not pass by itself. Nothing was changed."""
+
+
 class StoreDamaged(StoreError):
     """The database is not what this program wrote; nothing was changed."""
 

@@ -30,7 +30,11 @@ class DisconnectRecord(Struct, frozen=True, kw_only=True):
 
 
 class SessionRow(Struct, frozen=True, kw_only=True):
-    """One session as the operator knows it. `id` is its connectionId."""
+    """One session as the operator knows it. `id` is its connectionId.
+
+    The three tallies count since the session was made: messages of others that could be read, own messages that
+    WhatsApp took, and failures to decrypt.
+    """
 
     id: str
     name: str
@@ -47,12 +51,37 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     last_message_at: int | None = None
     reconnect_count: int = 0
     reconnect_attempt: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+    decrypt_failures: int = 0
     auth_epoch: int = 1
     auth_version: int = 0
     lease_token: int = 0
     lease_holder: str | None = None
     created_at: int = 0
     updated_at: int = 0
+
+
+class SealInfo(Struct, frozen=True, kw_only=True):
+    """A sealed copy of an auth state, without its content."""
+
+    epoch: int
+    version: int
+    reason: str
+    sealed_at: int
+    item_count: int
+
+
+class Sealed(Struct, frozen=True, kw_only=True):
+    """What a seal holds: the credentials document, and the items by kind and key."""
+
+    epoch: int
+    version: int
+    creds: bytes | None
+    items: dict[tuple[str, str], bytes]
+
+    def __repr__(self) -> str:
+        return f"Sealed(epoch={self.epoch}, version={self.version}, {len(self.items)} items)"
 
 
 class EventRow(Struct, frozen=True, kw_only=True, rename={"connection_id": "connectionId"}):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
 
-from waD.store.engine import CommitUnit, ResetAuth
+from waD.store.ahead import Ahead, gather
+from waD.store.engine import CommitUnit, ResetAuth, RestoreAuth, Restored
 from waD.store.model import MessageRow, OutboxRow, SessionRow
 from waD.store.unit import Committed, ItemKey, ItemValue, Record, Unit
 
@@ -38,6 +39,7 @@ class SessionState:
         self._creds = creds
         self._cache: OrderedDict[ItemKey, ItemValue | None] = OrderedDict()
         self._commits = 0
+        self._ahead: Ahead | None = None
         self.lock = trio.Lock()
 
     @property
@@ -71,6 +73,8 @@ class SessionState:
             for key in unit.items:
                 self._cache.pop(key, None)
             raise
+        finally:
+            self._ahead = None
         self._commits += 1
         for item, value in unit.items.items():
             self._remember(item, value)
@@ -86,8 +90,67 @@ class SessionState:
         """
         sealed: int = await self._store.write(ResetAuth(self.session_id, self.row.lease_token, creds))
         self._cache.clear()
+        self._ahead = None
         self._creds = creds
         return sealed
+
+    async def restore_auth(
+        self,
+        creds: bytes,
+        items: Mapping[ItemKey, bytes],
+        changes: Mapping[str, Any],
+        event: tuple[str, Mapping[str, Any]],
+    ) -> Restored:
+        """Seal the auth state and put another one in its place (chapter 08 §7.5).
+
+        Args:
+            creds: credentials document.
+            items: all items there shall be.
+            changes: columns of the session's row.
+            event: type and data of what is announced.
+
+        Raises:
+            LeaseLost: the session has another owner.
+            StoreError: nothing was changed.
+        """
+        job = RestoreAuth(self.session_id, self.row.lease_token, creds, items, changes, *event)
+        done: Restored = await self._store.write(job)
+        self._cache.clear()
+        self._ahead = None
+        self._commits += 1
+        self._creds = creds
+        return done
+
+    async def read_ahead(
+        self, unit: Unit, items: Mapping[str, Collection[str]], message_ids: Collection[str] = ()
+    ) -> None:
+        """Read at once what a unit is going to ask for; it finds it in memory until anything is committed.
+
+        The unit's own changes win as ever, and what was not read ahead is read when it is asked for. The caller holds
+        `lock` from before this to the commit.
+
+        Args:
+            unit: which.
+            items: keys by kind.
+            message_ids: of the history.
+        """
+        ahead = self._ahead_of(unit) or Ahead(unit)
+        missing: dict[str, list[str]] = {}
+        for kind, keys in items.items():
+            for key in keys:
+                if (kind, key) in self._cache:
+                    ahead.items[kind, key] = self._cache[kind, key]
+                elif (kind, key) not in ahead.items:
+                    missing.setdefault(kind, []).append(key)
+        wanted = [name for name in message_ids if name not in ahead.messages]
+        commits = self._commits
+        if missing or wanted:
+            ahead.add(await self._store.read(gather, self._engine, self.session_id, missing, wanted))
+        self._ahead = ahead if commits == self._commits else None
+
+    def _ahead_of(self, unit: Unit | None) -> Ahead | None:
+        ahead = self._ahead
+        return ahead if ahead is not None and ahead.unit is unit else None
 
     async def item(self, kind: str, key: str, unit: Unit | None = None) -> bytes | None:
         """One item in its stored form, with the unit's own changes."""
@@ -107,8 +170,13 @@ class SessionState:
             return cast("T | None", value)
         decoded = parse(value)
         own = unit is not None and (kind, key) in unit.items
-        if not own and self._cache.get((kind, key)) is value and hasattr(decoded, "serialize"):
+        if own or not hasattr(decoded, "serialize"):
+            return decoded
+        if self._cache.get((kind, key)) is value:
             self._remember((kind, key), cast("Record", decoded))
+        ahead = self._ahead_of(unit)
+        if ahead is not None and ahead.items.get((kind, key)) is value:
+            ahead.items[kind, key] = cast("Record", decoded)
         return decoded
 
     async def items(self, kind: str, keys: Sequence[str], unit: Unit | None = None) -> dict[str, bytes]:
@@ -138,6 +206,9 @@ class SessionState:
         item = (kind, key)
         if unit is not None and item in unit.items:
             return unit.items[item]
+        ahead = self._ahead_of(unit)
+        if ahead is not None and item in ahead.items:
+            return ahead.items[item]
         if item in self._cache:
             self._cache.move_to_end(item)
             return self._cache[item]
@@ -178,9 +249,14 @@ class SessionState:
         found = dict(await self._store.read(self._engine.plaintext, self.session_id, message_id))
         return next((found[chat] for chat in chats if chat in found), None)
 
-    async def find_message(self, message_id: str, chat: str | None = None) -> list[MessageRow]:
-        """Messages of that id, in one chat or all."""
-        found = await self._store.message(self.session_id, message_id)
+    async def find_message(
+        self, message_id: str, chat: str | None = None, unit: Unit | None = None
+    ) -> list[MessageRow]:
+        """Messages of that id, in one chat or all, as they were last committed; `unit` has them if it read ahead."""
+        ahead = self._ahead_of(unit)
+        found = None if ahead is None else ahead.messages.get(message_id)
+        if found is None:
+            found = await self._store.message(self.session_id, message_id)
         return [row for row in found if chat is None or row.chat == chat]
 
     async def journal_seen(self, chat: str, sender: str, message_id: str) -> list[bytes]:

@@ -14,6 +14,7 @@ from waD.store.engine import (
     AppendEvent,
     Attach,
     CreateSession,
+    DropSeals,
     Engine,
     Job,
     Prune,
@@ -22,7 +23,8 @@ from waD.store.engine import (
     UpdateSession,
 )
 from waD.store.errors import CursorExpired, SessionUnknown
-from waD.store.model import EventRow, MessageRow, OutboxRow, SessionRow
+from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
+from waD.store.seals import DAY_MS, superfluous
 from waD.store.state import SessionState
 from waD.store.unit import Committed
 from waD.store.writer import Writer
@@ -35,31 +37,35 @@ MAX_PAGE: Final = 1000
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True):
-    """Where the data is and how long the event log keeps it.
+    """Where the data is and how long some of it is kept.
 
     Attributes:
         path: the database file.
         event_days: age at which events go.
         events_per_session: number of events of one session beyond which the oldest go.
+        outbox_days: age at which finished rows of the outbox go.
     """
 
     path: Path
-    event_days: int = 30
+    event_days: float = 30
     events_per_session: int = 1_000_000
+    outbox_days: float = 30
 
 
 class Store:
     """Sessions, events and history. A running session's own state goes through `attach`.
 
     Attributes:
+        settings: how long things are kept; another value counts from the next `prune` on.
         on_commit: called on the loop after each transaction with its events, in the order of their cursors; must be
             quick and must not raise.
     """
 
     def __init__(self, engine: Engine, settings: StoreSettings) -> None:
         self._engine = engine
-        self._settings = settings
+        self.settings = settings
         self._limiter = trio.CapacityLimiter(READERS)
+        self._checkers = trio.CapacityLimiter(1)
         self._writer = Writer(engine, self._published)
         self.on_commit: Callable[[list[EventRow]], None] | None = None
 
@@ -118,10 +124,33 @@ class Store:
         creds = await self.read(self._engine.creds, session_id)
         return SessionState(self, row, creds)
 
-    async def seal(self, session_id: str, reason: SealReason) -> int:
-        """Keep a complete copy of a session's auth state; returns the version that was sealed."""
-        version: int = await self.write(Seal(session_id, reason))
+    async def seal(self, session_id: str, reason: SealReason, *, if_changed: bool = False) -> int:
+        """Keep a complete copy of a session's auth state; returns the version that was sealed.
+
+        With `if_changed` it returns 0, and does nothing, when the newest seal holds the same keys.
+        """
+        version: int = await self.write(Seal(session_id, reason, if_changed))
         return version
+
+    async def seals(self, session_id: str) -> list[SealInfo]:
+        """The sealed copies of a session's auth state, newest first."""
+        return await self.read(self._engine.seals, session_id)
+
+    async def sealed(self, session_id: str, seal: SealInfo) -> Sealed:
+        """The content of a seal.
+
+        Raises:
+            StoreDamaged: it is not what was sealed.
+        """
+        return await self.read(self._engine.sealed, session_id, seal.epoch, seal.version)
+
+    async def prune_seals(self, session_id: str, now_ms: int, undo_ms: int) -> int:
+        """Drop the seals of a session that need not be kept (`waD.store.seals`); returns how many."""
+        gone = superfluous(await self.seals(session_id), now_ms, undo_ms)
+        if not gone:
+            return 0
+        went: int = await self.write(DropSeals(session_id, [(seal.epoch, seal.version) for seal in gone]))
+        return went
 
     async def append_event(self, session_id: str | None, event_type: str, data: dict[str, Any]) -> EventRow:
         """Append an event that belongs to no unit of work."""
@@ -180,14 +209,31 @@ class Store:
 
     async def prune(self, now_ms: int) -> int:
         """Remove what is past its time, a bounded number of rows; returns how many. Messages are never touched."""
+        settings = self.settings
         went: int = await self.write(
-            Prune(now_ms, self._settings.event_days * 86_400_000, self._settings.events_per_session)
+            Prune(
+                now_ms,
+                round(settings.event_days * DAY_MS),
+                settings.events_per_session,
+                round(settings.outbox_days * DAY_MS),
+            )
         )
         return went
 
-    async def integrity_check(self) -> list[str]:
-        """What a full check of the database complains about; slow on large files."""
-        return await self.read(self._engine.integrity)
+    async def outbox_count(self, session_id: str, states: Sequence[str]) -> int:
+        """How many messages of a session are in these states of the outbox."""
+        return await self.read(self._engine.outbox_count, session_id, states)
+
+    async def integrity_check(self, *, quick: bool = False) -> list[str]:
+        """What a check of the database complains about; slow on large files, but others read and write meanwhile."""
+        return await trio.to_thread.run_sync(
+            self._engine.integrity, quick, limiter=self._checkers, abandon_on_cancel=True
+        )
+
+    @property
+    def write_stuck_s(self) -> float:
+        """For how many seconds the present transaction has been running; 0 when none is."""
+        return self._writer.busy_s
 
     async def require_session(self, name: str) -> SessionRow:
         """One session that is not retired.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -47,6 +48,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="wad-writer", daemon=True)
         self._finished = trio.Event()
         self._closed = False
+        self._busy_since: float | None = None
         self._thread.start()
 
     async def submit(self, job: Job) -> Outcome:
@@ -70,6 +72,12 @@ class Writer:
             raise outcome
         return outcome
 
+    @property
+    def busy_s(self) -> float:
+        """For how many seconds the present transaction has been running; 0 when none is."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
     async def close(self) -> None:
         """Let the thread finish what was submitted, and end it."""
         self._closed = True
@@ -87,6 +95,7 @@ class Writer:
         self._token.run_sync_soon(self._finished.set)
 
     def _write(self, jobs: Sequence[Job]) -> list[Outcome]:
+        self._busy_since = time.monotonic()
         try:
             return self._engine.write(jobs)
         except (
@@ -97,6 +106,8 @@ class Writer:
             )
             failure.__cause__ = error
             return [failure] * len(jobs)
+        finally:
+            self._busy_since = None
 
     def _next_group(self) -> tuple[list[_Ticket], bool]:
         first = self._tickets.get()

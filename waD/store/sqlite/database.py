@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,12 +14,22 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from waD.store.errors import StorageUnavailable, StoreDamaged, StoreError, StoreLocked, StoreTooNew
+from waD.store.errors import (
+    StorageUnavailable,
+    StoreDamaged,
+    StoreError,
+    StoreForbidden,
+    StoreLocked,
+    StoreTooNew,
+)
 
 BUSY_TIMEOUT_S: Final = 5.0
 APPLICATION_ID: Final = 0x57614400
 MAX_HOLDER: Final = 400
 _DAMAGE: Final = ("malformed", "not a database", "corrupt")
+_LASTING: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+)
 
 
 class Migration(NamedTuple):
@@ -65,6 +76,21 @@ def translate(path: Path, error: sqlite3.Error) -> StoreError:
     )
 
 
+def refusal(path: Path, error: OSError, what: str) -> StoreError:
+    """The store's word for an error of the system.
+
+    Args:
+        path: the file or directory.
+        error: of the system.
+        what: what could not be done, such as "opened".
+    """
+    text = f"{path} cannot be {what}: {error.strerror}"
+    if error.errno in _LASTING:
+        user = os.getuid()
+        return StoreForbidden(f"{text}; user {user} must own it and be allowed to read and write it")
+    return StorageUnavailable(f"{text}; check the disk under it")
+
+
 class FileLock:
     """One process per database file: a lock on a file beside it, whose text says who holds it."""
 
@@ -78,12 +104,12 @@ class FileLock:
 
         Raises:
             StoreLocked: another process has it; the message names the process.
-            StorageUnavailable: the lock file cannot be written.
+            StoreForbidden, StorageUnavailable: the lock file cannot be written.
         """
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StorageUnavailable(f"{self.path} cannot be opened: {error.strerror}") from None
+            raise refusal(self.path, error, "opened") from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -110,7 +136,7 @@ def prepare_directory(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageUnavailable(f"{path.parent} cannot be made: {error.strerror}") from None
+        raise refusal(path.parent, error, "made") from None
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
@@ -136,23 +162,43 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises:
         StoreDamaged: not a database of this program, or its pages are broken.
         StoreTooNew: migrated by a newer program.
-        StorageUnavailable: anything the system refuses.
+        StoreForbidden, StorageUnavailable: anything the system refuses.
     """
-    fresh = not path.exists()
-    if not fresh and path.stat().st_size == 0:
-        raise StoreDamaged(f"{path} is empty: restore it from a backup, or remove it to begin with a new one")
-    if fresh:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    fresh = _make_sure(path)
     with translated(path):
+        if not fresh:
+            _inspect(path)
         connection = connect(path)
         try:
-            if not fresh:
-                _check(connection, path)
-            _migrate(connection, path)
+            _migrate(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _make_sure(path: Path) -> bool:
+    """Make the file if there is none, closed to everybody else; says whether it is new."""
+    fresh = not path.exists()
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if fresh else 0), 0o600)
+    except OSError as error:
+        raise refusal(path, error, "opened") from None
+    size = os.fstat(fd).st_size
+    os.close(fd)
+    if not fresh and size == 0:
+        raise StoreDamaged(f"{path} is empty: restore it from a backup, or remove it to begin with a new one")
+    return fresh
+
+
+def _inspect(path: Path) -> None:
+    """Look at a database before anything is written to it: it may be somebody else's."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    try:
+        _check(connection, path)
+        _check_version(connection, path)
+    finally:
+        connection.close()
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -165,13 +211,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreDamaged(f"{path} is damaged ({verdict}): keep a copy of the file, and restore a backup")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS wa_schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, "
-        "checksum BLOB NOT NULL, applied_at INTEGER NOT NULL) STRICT"
-    )
-    applied = dict(connection.execute("SELECT version, checksum FROM wa_schema_migrations").fetchall())
-    steps = migrations()
+def _applied(connection: sqlite3.Connection) -> dict[int, bytes]:
+    """Checksums of the steps that were applied, by version."""
+    there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name='wa_schema_migrations'").fetchone()
+    if there is None:
+        return {}
+    return dict(connection.execute("SELECT version, checksum FROM wa_schema_migrations").fetchall())
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    applied, steps = _applied(connection), migrations()
     newest = max(applied, default=0)
     if newest > steps[-1].version:
         raise StoreTooNew(
@@ -179,12 +228,22 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             "install the newer program again, or restore a backup made before it ran"
         )
     for step in steps:
+        if applied.get(step.version, step.checksum) != step.checksum:
+            raise StoreDamaged(
+                f"{path} was made by another build: its schema step {step.version} differs from ours; "
+                "install that build again, or name another file"
+            )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS wa_schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, "
+        "checksum BLOB NOT NULL, applied_at INTEGER NOT NULL) STRICT"
+    )
+    applied = _applied(connection)
+    for step in migrations():
         if step.version not in applied:
             _apply(connection, step)
-        elif applied[step.version] != step.checksum:
-            raise StoreDamaged(
-                f"{path} was made by another build: its schema step {step.version} differs from ours"
-            )
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import sqlite3
 import threading
 import time
@@ -17,16 +15,19 @@ from waD.store.engine import (
     Attach,
     CommitUnit,
     CreateSession,
+    DropSeals,
     Job,
     Outcome,
     Prune,
     ResetAuth,
+    RestoreAuth,
+    Restored,
     Seal,
     UpdateSession,
 )
-from waD.store.errors import LeaseLost, SessionUnknown, StoreError
-from waD.store.model import EventRow, MessageRow, OutboxRow, SessionRow
-from waD.store.sqlite import rows
+from waD.store.errors import SessionUnknown, StorageUnavailable, StoreDamaged, StoreError
+from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
+from waD.store.sqlite import rows, sealing
 from waD.store.sqlite.database import (
     FileLock,
     connect,
@@ -42,7 +43,6 @@ PRUNE_ROWS: Final = 5000
 """Rows of one kind that one prune removes: bounded work in one transaction."""
 RETRY_BUFFER_MS: Final = 7 * 86_400_000
 JOURNAL_MS: Final = 14 * 86_400_000
-FINISHED_OUTBOX_MS: Final = 30 * 86_400_000
 _SESSIONS: Final = f"SELECT {', '.join(rows.SESSION_COLUMNS)} FROM wa_sessions "
 _MESSAGES: Final = f"SELECT {', '.join(rows.MESSAGE_COLUMNS)} FROM whatsapp_messages "
 _OUTBOX: Final = f"SELECT {', '.join(rows.OUTBOX_COLUMNS)} FROM wa_outbox "
@@ -96,6 +96,9 @@ class SqliteEngine:
             self._roll_back()
             failure = translate(self.path, error)
             return [failure] * len(jobs)
+        except BaseException:
+            self._roll_back()
+            raise
         return outcomes
 
     def _roll_back(self) -> None:
@@ -111,6 +114,13 @@ class SqliteEngine:
         except (sqlite3.IntegrityError, sqlite3.InterfaceError) as error:
             # A constraint of the schema refused this one; the connection and the other jobs are sound.
             outcome = ValueError(f"the database refused {type(job).__name__}: {error}")
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # a fault of ours in one job: the others that share the commit are sound
+            outcome = StorageUnavailable(
+                f"{type(job).__name__} failed in an unforeseen way ({type(error).__name__}: {error})"
+            )
+            outcome.__cause__ = error
         if isinstance(outcome, Exception):
             self._db.execute("ROLLBACK TO job")
         self._db.execute("RELEASE job")
@@ -150,62 +160,26 @@ class SqliteEngine:
         return Committed(0, [put_event(self._db, (job.session_id, name), job.type, job.data, self._now_ms())])
 
     def _seal(self, job: Seal) -> int:
-        return self._put_seal(job.session_id, job.reason)
+        row = self._row(self._db, job.session_id)
+        if job.if_changed and sealing.unchanged(self._db, row):
+            return 0
+        return sealing.put_seal(self._db, row, job.reason, self._now_ms())
 
-    def _put_seal(self, session_id: str, reason: str) -> int:
-        row = self._row(self._db, session_id)
-        creds = self._db.execute(
-            "SELECT snapshot FROM wa_auth_snapshots WHERE session_id=?", (session_id,)
-        ).fetchone()
-        items = self._db.execute(
-            "SELECT type, id, value FROM wa_auth_items WHERE session_id=? ORDER BY type, id", (session_id,)
-        ).fetchall()
-        document = rows.encode_json(
-            {
-                "format": "wad-seal/1",
-                "session": session_id,
-                "epoch": row.auth_epoch,
-                "version": row.auth_version,
-                "creds": base64.b64encode(creds[0]).decode() if creds else None,
-                "items": [[kind, key, base64.b64encode(value).decode()] for kind, key, value in items],
-            }
-        )
-        self._db.execute(
-            "INSERT OR REPLACE INTO wa_auth_sealed VALUES (?,?,?,?,?,?,?,?)",
-            (session_id, row.auth_epoch, row.auth_version, reason, document, len(items),
-             hashlib.sha256(document).digest(), self._now_ms()),
-        )  # fmt: skip
-        return row.auth_version
+    def _drop_seals(self, job: DropSeals) -> int:
+        return sum(self._db.execute(sealing.DROP, (job.session_id, *seal)).rowcount for seal in job.seals)
 
     def _reset_auth(self, job: ResetAuth) -> int:
-        sealed = self._put_seal(job.session_id, "pre_reset")
-        done = self._db.execute(
-            "UPDATE wa_sessions SET auth_epoch=auth_epoch+1, auth_version=auth_version+1, me_pn=NULL, me_lid=NULL, "
-            "updated_at=? WHERE id=? AND lease_token=?",
-            (self._now_ms(), job.session_id, job.token),
-        )
-        if done.rowcount == 0:
-            raise LeaseLost(f"session {job.session_id} has another owner now; its auth state was not reset")
-        for statement in (
-            "DELETE FROM wa_auth_items WHERE session_id=?",
-            "DELETE FROM wa_retry_buffer WHERE session_id=?",
-            "DELETE FROM wa_inbound_buffer WHERE session_id=?",
-            "UPDATE wa_outbox SET state='held', stanza=NULL WHERE session_id=? AND state IN ('queued','sending')",
-        ):
-            self._db.execute(statement, (job.session_id,))
-        self._db.execute(
-            "INSERT OR REPLACE INTO wa_auth_snapshots (session_id, epoch, snapshot, creds_version) "
-            "SELECT id, auth_epoch, ?, auth_version FROM wa_sessions WHERE id=?",
-            (job.creds, job.session_id),
-        )
-        return sealed
+        return sealing.reset(self._db, self._row(self._db, job.session_id), job, self._now_ms())
+
+    def _restore_auth(self, job: RestoreAuth) -> Restored:
+        return sealing.restore(self._db, self._row(self._db, job.session_id), job, self._now_ms())
 
     def _prune(self, job: Prune) -> int:
         finished = "state IN ('sent','failed','expired','cancelled')"
         went = self._delete("wa_events", "id", "at<?", job.now_ms - job.event_age_ms)
         went += self._prune_crowded(job.events_per_session)
         went += self._delete(
-            "wa_outbox", "seq", f"created_at<? AND {finished}", job.now_ms - FINISHED_OUTBOX_MS
+            "wa_outbox", "seq", f"created_at<? AND {finished}", job.now_ms - job.outbox_age_ms
         )
         for table, column, age in (
             ("wa_retry_buffer", "created_at", RETRY_BUFFER_MS),
@@ -309,13 +283,36 @@ class SqliteEngine:
 
     def message(self, session_id: str, message_id: str) -> list[MessageRow]:
         """All messages of that id."""
-        query = f"{_MESSAGES}WHERE session_id=? AND message_id=? ORDER BY seq"
-        return [rows.message_row(row) for row in self._read(query, (session_id, message_id))]
+        return self.messages_by_ids(session_id, [message_id])
+
+    def messages_by_ids(self, session_id: str, message_ids: Sequence[str]) -> list[MessageRow]:
+        """All messages of these ids."""
+        query = f"{_MESSAGES}WHERE session_id=? AND message_id IN ({_marks(message_ids)}) ORDER BY seq"
+        return [rows.message_row(row) for row in self._read(query, (session_id, *message_ids))]
 
     def outbox(self, session_id: str, states: Sequence[str], limit: int) -> list[OutboxRow]:
         """Rows in these states."""
         query = f"{_OUTBOX}WHERE session_id=? AND state IN ({_marks(states)}) ORDER BY seq LIMIT ?"
         return [rows.outbox_row(row) for row in self._read(query, (session_id, *states, limit))]
+
+    def outbox_count(self, session_id: str, states: Sequence[str]) -> int:
+        """Rows in these states."""
+        query = f"SELECT count(*) FROM wa_outbox WHERE session_id=? AND state IN ({_marks(states)})"
+        count: int = self._read(query, (session_id, *states))[0][0]
+        return count
+
+    def seals(self, session_id: str) -> list[SealInfo]:
+        """Newest first."""
+        return [sealing.info(row) for row in self._read(sealing.LIST, (session_id,))]
+
+    def sealed(self, session_id: str, epoch: int, version: int) -> Sealed:
+        """One seal, checked."""
+        which = f"{self.path}: the sealed auth state of version {version}"
+        found = self._read(sealing.READ, (session_id, epoch, version))
+        if not found:
+            raise StoreDamaged(f"{which} is gone: use an older one, or a backup")
+        document, checksum = found[0]
+        return sealing.open_seal(document, checksum, which)
 
     def outbox_row(
         self, session_id: str, *, client_ref: str | None, message_id: str | None
@@ -342,9 +339,15 @@ class SqliteEngine:
         query = f"SELECT cipher_sha FROM wa_inbound_buffer WHERE session_id=? AND cipher_sha IN ({_marks(hashes)})"
         return {row[0] for row in self._read(query, (session_id, *hashes))}
 
-    def integrity(self) -> list[str]:
-        """The full check."""
-        return [row[0] for row in self._read("PRAGMA integrity_check") if row[0] != "ok"]
+    def integrity(self, quick: bool) -> list[str]:
+        """On a connection of its own, which takes its time."""
+        with translated(self.path):
+            checker = connect(self.path, readonly=True)
+            try:
+                found = checker.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}").fetchall()
+            finally:
+                checker.close()
+        return [row[0] for row in found if row[0] != "ok"]
 
 
 _JOBS: Final[dict[type[Job], Callable[[SqliteEngine, Any], Outcome]]] = {
@@ -354,6 +357,8 @@ _JOBS: Final[dict[type[Job], Callable[[SqliteEngine, Any], Outcome]]] = {
     Attach: SqliteEngine._attach,
     AppendEvent: SqliteEngine._append_event,
     Seal: SqliteEngine._seal,
+    DropSeals: SqliteEngine._drop_seals,
     ResetAuth: SqliteEngine._reset_auth,
+    RestoreAuth: SqliteEngine._restore_auth,
     Prune: SqliteEngine._prune,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -58,6 +59,9 @@ _RAISE_STATUS: Final = (
     "WHERE session_id=? AND message_id=? AND chat=? AND from_me=1 AND status<?"
 )
 
+_TAKEN: Final = "SELECT count(*) FROM wa_outbox WHERE session_id=? AND message_id=? AND state<>'sent'"
+_NEW: Final = frozenset({"live", "offline"})
+"""Sources of messages that arrived as such, not as somebody's history."""
 
 MOVED_MESSAGES: Final = 2_000
 """Messages of a person that are re-keyed with one unit, newest first; readers ask for both addresses anyway."""
@@ -100,6 +104,7 @@ class UnitWriter:
         self._now = now_ms
         self._name = ""
         self._events: list[EventRow] = []
+        self._tallies: Counter[str] = Counter()
 
     def write(self, unit: Unit) -> Committed:
         """Apply everything.
@@ -113,6 +118,7 @@ class UnitWriter:
             self._db.execute(_PUT_CREDS, (self._id, epoch, unit.creds, version))
         for step in unit.steps:
             _WRITERS[type(step)](self, step)
+        self._write_tallies()
         return Committed(version, self._events)
 
     def _fence(self, unit: Unit) -> tuple[int, int]:
@@ -140,15 +146,24 @@ class UnitWriter:
         if deletes:
             self._db.executemany(_DELETE_ITEM, deletes)
 
+    def _write_tallies(self) -> None:
+        if self._tallies:
+            columns = ", ".join(f"{name}={name}+?" for name in self._tallies)
+            self._db.execute(
+                f"UPDATE wa_sessions SET {columns} WHERE id=?", (*self._tallies.values(), self._id)
+            )
+
     def put_message(self, step: PutMessage) -> None:
         """Insert, or resolve an undecryptable one."""
         m = step.row
         content = None if m.content is None else rows.json_text(m.content)
-        self._db.execute(
+        done = self._db.execute(
             _PUT_MESSAGE,
             (self._id, m.chat, m.sender, m.message_id, m.wire_chat, m.wire_sender, int(m.from_me), m.ts, m.kind,
              m.body, content, m.raw, m.status, m.source, self._now),
         )  # fmt: skip
+        if done.rowcount and not m.from_me and m.source in _NEW:
+            self._tallies["decrypt_failures" if m.kind == UNDECRYPTABLE else "messages_received"] += 1
 
     def change_message(self, step: ChangeMessage) -> None:
         """Change columns of a message."""
@@ -175,6 +190,9 @@ class UnitWriter:
     def change_outbox(self, step: ChangeOutbox) -> None:
         """Change columns of an outbox row."""
         columns, values = rows.assignments("message on its way", step.changes, rows.OUTBOX_CHANGES)
+        if step.changes.get("state") == "sent":
+            (found,) = self._db.execute(_TAKEN, (self._id, step.message_id)).fetchone()
+            self._tallies["messages_sent"] += found
         self._db.execute(
             f"UPDATE wa_outbox SET {columns} WHERE session_id=? AND message_id=?",
             (*values, self._id, step.message_id),

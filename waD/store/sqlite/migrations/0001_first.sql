@@ -20,6 +20,9 @@ CREATE TABLE wa_sessions (
   last_message_at        INTEGER,
   reconnect_count        INTEGER NOT NULL DEFAULT 0,
   reconnect_attempt      INTEGER NOT NULL DEFAULT 0,
+  messages_received      INTEGER NOT NULL DEFAULT 0,
+  messages_sent          INTEGER NOT NULL DEFAULT 0,
+  decrypt_failures       INTEGER NOT NULL DEFAULT 0,
   auth_epoch             INTEGER NOT NULL DEFAULT 1,
   auth_version           INTEGER NOT NULL DEFAULT 0,
   lease_token            INTEGER NOT NULL DEFAULT 0,
@@ -27,7 +30,7 @@ CREATE TABLE wa_sessions (
   created_at             INTEGER NOT NULL,
   updated_at             INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX wa_sessions_me ON wa_sessions (me_pn) WHERE me_pn IS NOT NULL AND desired_state <> 'retired';
+CREATE INDEX wa_sessions_me ON wa_sessions (me_pn) WHERE me_pn IS NOT NULL;
 
 CREATE TABLE wa_auth_snapshots (
   session_id    TEXT PRIMARY KEY REFERENCES wa_sessions(id) ON DELETE RESTRICT,

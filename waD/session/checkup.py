@@ -1,0 +1,205 @@
+"""What `wactl doctor` asks the daemon: everything is looked at, nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import trio
+
+from waD.config import Settings
+from waD.control.types import NEXT_STEP, CheckReport, Finding, Level, SessionView
+from waD.events.log import EventLog
+from waD.store.errors import StoreError
+from waD.store.store import Store
+
+WRITE_STUCK_S: Final = 30.0
+"""A transaction that takes longer stands still (chapter 08 §6.4)."""
+LOW_SPACE: Final = 100 * 1024 * 1024
+LAG: Final = 10_000
+"""Entries of the event log; a subscriber farther behind has stopped reading, or will lose events one day."""
+MANY_QUEUED: Final = 1000
+FAILURES_WORTH_A_WORD: Final = 5
+FAILURE_SHARE: Final = 0.02
+"""Undecryptable messages among those received that are not normal any more."""
+_UNDER_WAY: Final = frozenset({"connecting", "pairing", "backoff"})
+_LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+
+
+async def check_up(
+    store: Store, log: EventLog, views: Sequence[SessionView], settings: Settings, socket: Path
+) -> CheckReport:
+    """Look at everything.
+
+    Args:
+        store: quick-checked on a connection of its own.
+        log: whose subscribers are looked at.
+        views: of all sessions.
+        settings: in force.
+        socket: where the control socket is.
+    """
+    findings = [*await _store(store, settings.store.path)]
+    findings += await trio.to_thread.run_sync(lambda: [*_files(settings, socket)])
+    for view in views:
+        findings += _session(view, settings)
+        findings += await _outbox(store, view)
+    findings += _subscribers(log, await log.newest())
+    worst = max((finding.level for finding in findings), key=_LEVELS.index)
+    return CheckReport(level=worst, findings=findings)
+
+
+def _finding(check: str, level: Level, subject: object, message: str, hint: str = "", **data: Any) -> Finding:
+    return Finding(check=check, level=level, subject=str(subject), message=message, hint=hint, data=data)
+
+
+# The store.
+
+
+async def _store(store: Store, path: Path) -> list[Finding]:
+    try:
+        complaints = await store.integrity_check(quick=True)
+    except StoreError as error:
+        return [_finding("store", "critical", path, str(error), "restore a backup if it is damaged")]
+    found = [_space(path)]
+    if complaints:
+        hint = "stop the daemon, keep a copy of the file, and restore a backup"
+        text = f"the database is damaged: {complaints[0]}"
+        found.append(_finding("store", "critical", path, text, hint, complaints=complaints[:20]))
+    if store.write_stuck_s > WRITE_STUCK_S:
+        text = f"a transaction has been running for {store.write_stuck_s:.0f} s"
+        found.append(_finding("store", "critical", path, text, "check the disk under it"))
+    return found
+
+
+def _space(path: Path) -> Finding:
+    try:
+        free, size = os.statvfs(path), path.stat().st_size
+    except OSError as error:
+        return _finding("store", "critical", path, f"it cannot be looked at: {error.strerror}")
+    left = free.f_bavail * free.f_frsize
+    if left < LOW_SPACE:
+        text = f"only {left // 1_048_576} MiB are free on its disk"
+        return _finding("store", "warning", path, text, "make room", freeBytes=left, bytes=size)
+    return _finding("store", "ok", path, "the database answers", freeBytes=left, bytes=size)
+
+
+# Files.
+
+
+def _files(settings: Settings, socket: Path) -> Iterator[Finding]:
+    database = settings.store.path
+    for path in (database, *(database.with_name(database.name + tail) for tail in ("-wal", "-shm"))):
+        yield from _mode(path, 0o077, "critical", "others may read or change the keys in it", "chmod 600")
+    yield from _mode(database.parent, 0o022, "critical", "others may replace what is in it", "chmod go-w")
+    yield from _mode(socket, 0o007, "warning", "every user of this machine may connect", "chmod o=")
+    for path in settings.files:
+        yield from _mode(path, 0o022, "critical", "others may change the settings", "chmod go-w")
+
+
+def _mode(path: Path, forbidden: int, level: Level, problem: str, remedy: str) -> Iterator[Finding]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield _finding("permissions", "warning", path, f"it cannot be looked at: {error.strerror}")
+        return
+    mode = stat.S_IMODE(found.st_mode)
+    facts: dict[str, Any] = {"mode": f"{mode:04o}", "uid": found.st_uid}
+    if found.st_uid not in (0, os.getuid()):
+        text = f"it belongs to user {found.st_uid}, who may change it"
+        yield _finding("permissions", "warning", path, text, f"chown {os.getuid()} {path}", **facts)
+    elif mode & forbidden:
+        text = f"its permissions are {mode:04o}: {problem}"
+        yield _finding("permissions", level, path, text, f"{remedy} {path}", **facts)
+    else:
+        yield _finding("permissions", "ok", path, f"its permissions are {mode:04o}", **facts)
+
+
+# Sessions.
+
+
+def _session(view: SessionView, settings: Settings) -> Iterator[Finding]:
+    yield _state(view)
+    if view.healthy is not None:
+        yield _health(view)
+    if view.clock_offset_ms is not None:
+        yield _clock(view, settings)
+    yield _decryption(view)
+
+
+def _state(view: SessionView) -> Finding:
+    wanted = view.desired == "up" and not view.held
+    level: Level = "ok"
+    if wanted and view.state != "open":
+        level = "warning" if view.state in _UNDER_WAY else "critical"
+    elif wanted and not view.ready:
+        level = "warning"
+    last = view.last_disconnect
+    why = "" if last is None else f"; the last connection ended with {last.cause}: {last.message}"
+    text = f"it is {view.state}" + (", held" if view.held else "" if wanted else ", as wanted")
+    hint = view.hint or NEXT_STEP[view.state].format(name=view.name)
+    facts: dict[str, Any] = {
+        "state": view.state,
+        "desired": view.desired,
+        "held": view.held,
+        "paired": view.paired,
+    }
+    return _finding("session", level, view.name, text + why, "" if level == "ok" else hint, **facts)
+
+
+def _health(view: SessionView) -> Finding:
+    facts: dict[str, Any] = {"pingMs": view.ping_ms, "unacked": view.unacked, "unanswered": view.unanswered}
+    if view.healthy:
+        ping = "" if view.ping_ms is None else f" within {view.ping_ms} ms"
+        return _finding("health", "ok", view.name, f"its connection answers{ping}", **facts)
+    hint = "it is replaced by itself if that goes on; check the network"
+    return _finding("health", "warning", view.name, "its connection does not answer pings", hint, **facts)
+
+
+def _clock(view: SessionView, settings: Settings) -> Finding:
+    offset_ms = view.clock_offset_ms or 0
+    text = f"this machine's clock differs from WhatsApp's by {offset_ms / 1000:+.1f} s"
+    off = abs(offset_ms) > settings.session(view.name).alerts.clock_skew_s * 1000
+    hint = "set the clock, for example by NTP" if off else ""
+    return _finding("clock", "warning" if off else "ok", view.name, text, hint, offsetMs=offset_ms)
+
+
+def _decryption(view: SessionView) -> Finding:
+    failures, received = view.decrypt_failures, view.messages_received
+    many = failures >= FAILURES_WORTH_A_WORD and failures > FAILURE_SHARE * (received + failures)
+    hint = "see message:new events of kind undecryptable; their senders are asked again by themselves"
+    text = f"{failures} failures to decrypt, {received} messages received"
+    level: Level = "warning" if many else "ok"
+    facts: dict[str, Any] = {"decryptFailures": failures, "messagesReceived": received}
+    return _finding("decryption", level, view.name, text, hint if many else "", **facts)
+
+
+async def _outbox(store: Store, view: SessionView) -> list[Finding]:
+    held = await store.outbox_count(view.connection_id, ("held",))
+    facts: dict[str, Any] = {"queued": view.queued, "held": held}
+    if held:
+        text = f"{held} messages are held since the credentials were replaced"
+        hint = f"see wactl messages {view.name}; they do not leave by themselves"
+        return [_finding("outbox", "warning", view.name, text, hint, **facts)]
+    if view.queued >= MANY_QUEUED:
+        text = f"{view.queued} messages wait to be sent"
+        return [_finding("outbox", "warning", view.name, text, view.hint or "see outbox.rate", **facts)]
+    return [_finding("outbox", "ok", view.name, f"{view.queued} messages wait to be sent", **facts)]
+
+
+# Subscribers.
+
+
+def _subscribers(log: EventLog, newest: int) -> Iterator[Finding]:
+    for reader in log.readers:
+        lag = newest - reader.cursor
+        text = f"it is {lag} entries behind the event log"
+        hint = (
+            "it reads too slowly or not at all; entries past their time are lost to it" if lag > LAG else ""
+        )
+        facts: dict[str, Any] = {"cursor": reader.cursor, "eventLag": lag}
+        yield _finding("events", "warning" if lag > LAG else "ok", reader.name, text, hint, **facts)
