@@ -54,6 +54,14 @@ proto: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[proto]'
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. waD/proto/*.proto
 
+# Pages and scripts that are made from declarations in the code; the tests fail when they are out of date.
+documents: $(STAMP)
+	$(BIN)/python -m waD.config init >etc/waD.toml
+	$(BIN)/python -m waD.session.manual
+	$(BIN)/python -m waD.control.manual man/waD-control.7
+	$(BIN)/python -m wactl.manual man
+	for shell in bash zsh fish; do $(BIN)/wactl completion $$shell >completion/wactl.$$shell || exit 1; done
+
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -109,12 +109,14 @@ def write_example(example: str, formatter: click.HelpFormatter) -> None:
             formatter.write(f"{' ' * formatter.current_indent}{line}\n")
 
 
-def command(name: str, *, example: str, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
+def command(
+    name: str, *, example: str, cls: type[Command] = Command, **settings: Any
+) -> Callable[[Callable[..., Any]], Command]:
     """Make a command of a function; its first argument is the App."""
 
     def make(function: Callable[..., Any]) -> Command:
         settings.setdefault("no_args_is_help", False)
-        made = click.command(name, cls=Command, example=example, **settings)(pass_app(function))
+        made = click.command(name, cls=cls, example=example, **settings)(pass_app(function))
         assert isinstance(made, Command)
         return made
 
@@ -165,15 +167,16 @@ class LazyGroup(click.Group):
         write_example(self.example, formatter)
 
 
-def session_argument(*, required: bool = True) -> Callable[[_F], _F]:
-    """The argument NAME, completed with the names the daemon knows."""
-    return click.argument(
-        "name", metavar="NAME" if required else "[NAME]", required=required, shell_complete=_names
-    )
-
-
-def _names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_name(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of sessions that the daemon knows, for a shell."""
     from wactl.completing import session_names
 
     chosen = context.meta.get(SOCKET_META) or os.environ.get("WAD_SOCKET")
     return session_names(Path(chosen) if chosen else None, incomplete)
+
+
+def session_argument(*, required: bool = True) -> Callable[[_F], _F]:
+    """The argument NAME, completed with the names the daemon knows."""
+    return click.argument(
+        "name", metavar="NAME" if required else "[NAME]", required=required, shell_complete=complete_name
+    )

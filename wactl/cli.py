@@ -20,6 +20,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "disconnect": ("wactl.commands.disconnect:disconnect", "Take a session down; it stays paired."),
     "logout": ("wactl.commands.logout:logout", "Unlink a session from its account."),
     "remove": ("wactl.commands.remove:remove", "Retire a session; its history stays."),
+    "hold": ("wactl.commands.hold:hold", "Keep a session down, for maintenance."),
+    "release": ("wactl.commands.release:release", "End a hold."),
+    "reset": ("wactl.commands.reset:reset", "Forget a session's failures."),
+    "undo": ("wactl.commands.undo:undo", "Put back credentials that were cleared."),
     "list": ("wactl.commands.list:list_sessions", "List the sessions."),
     "status": ("wactl.commands.status:status", "Show how a session is, or all."),
     "send": ("wactl.commands.send:send", "Send a text."),
@@ -28,6 +32,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tail-events": ("wactl.commands.tail_events:tail_events", "Follow the event log."),
     "ping": ("wactl.commands.ping:ping", "Ask whether the daemon is there."),
     "info": ("wactl.commands.info:info", "Show what the daemon runs."),
+    "check": ("wactl.commands.check:check", "Report for a monitor such as Nagios."),
+    "ready": ("wactl.commands.ready:ready", "Tell or wait whether a session is open."),
+    "doctor": ("wactl.commands.doctor:doctor", "Look for what is wrong, and say what to do."),
+    "policy": ("wactl.commands.policy:policy", "Show what happens on each disconnect."),
+    "config": ("wactl.commands.config:config", "Show, check or write settings."),
     "daemon": ("wactl.commands.daemon:daemon", "Reload or stop the daemon."),
     "sandbox": ("wactl.sandbox.group:sandbox", "A WhatsApp server with simulated phones, for trying."),
     "completion": ("wactl.commands.completion:completion", "Print a shell's completion script."),
@@ -104,12 +113,13 @@ def _run(
 
 def _misused(app: App, error: click.UsageError, words: list[str]) -> int:
     """A wrong command line; whether JSON was asked for may stand behind the mistake."""
+    status: int = getattr(error.ctx and error.ctx.command, "misused", t.EXIT_USAGE)
     if "--json" in words:
         app.out = Renderer(as_json=True)
     if not app.as_json:
         error.show()
-        return t.EXIT_USAGE
-    return _fail(app, Failure("usage", error.format_message(), t.EXIT_USAGE))
+        return status
+    return _fail(app, Failure("usage", error.format_message(), status))
 
 
 def _fail(app: App, failure: Failure) -> int:
@@ -151,7 +161,8 @@ cli = Cli(
     callback=_root,
     help="Control waD, the daemon that runs WhatsApp sessions.\n\n"
     "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 daemon unreachable, 4 no such session or not in "
-    "the state for this, 5 timed out, 6 damage found, 7 not permitted, 130 interrupted.",
+    "the state for this, 5 timed out, 6 damage found, 7 not permitted, 130 interrupted. wactl check and wactl ready "
+    "have exit statuses of their own.",
     example="wactl connect alerts\nwactl send alerts +15550000002 'disk full on web1' --wait delivered",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[],

@@ -47,6 +47,9 @@ def describe(out: Renderer, view: t.SessionView) -> None:
             ("last message", ago(view.last_message_at)),
             ("reconnects", _reconnects(view)),
             ("next attempt", ago(view.next_attempt_at) if view.next_attempt_at else ""),
+            ("health", _health(view)),
+            ("clock", _clock(view.clock_offset_ms)),
+            ("messages", _counters(view)),
             ("queued", str(view.queued) if view.queued else ""),
             ("last disconnect", disconnect_reason(view.last_disconnect)),
             ("connection id", clean(view.connection_id)),
@@ -67,6 +70,41 @@ def disconnect_reason(reason: t.DisconnectView | None) -> str:
 def _reconnects(view: t.SessionView) -> str:
     failed = f", {view.reconnect_attempt} failed in a row" if view.reconnect_attempt else ""
     return f"{view.reconnect_count}{failed}"
+
+
+def _health(view: t.SessionView) -> str:
+    """How the connection answers, empty when there is none."""
+    facts = []
+    if view.healthy:
+        facts.append(
+            "answers" if view.healthy_since is None else f"answers since {moment(view.healthy_since)}"
+        )
+    elif view.healthy is False:
+        facts.append("does not answer")
+    if view.healthy is not None and view.ping_ms is not None:
+        facts.append(f"ping {view.ping_ms} ms")
+    facts += [f"{count} {name}" for count, name in _open_ends(view) if count]
+    return ", ".join(facts)
+
+
+def _open_ends(view: t.SessionView) -> tuple[tuple[int, str], ...]:
+    return (view.unacked, "unacked"), (view.unanswered, "unanswered")
+
+
+def _clock(offset_ms: int | None) -> str:
+    if offset_ms is None:
+        return ""
+    how = "behind" if offset_ms > 0 else "ahead of"
+    return f"{abs(offset_ms) / 1000:.1f} s {how} WhatsApp's" if offset_ms else "equal to WhatsApp's"
+
+
+def _counters(view: t.SessionView) -> str:
+    counts = (
+        (view.messages_received, "received"),
+        (view.messages_sent, "sent"),
+        (view.decrypt_failures, "failures to decrypt"),
+    )
+    return ", ".join(f"{count} {name}" for count, name in counts) if any(count for count, _ in counts) else ""
 
 
 def _flags(view: t.SessionView) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,18 @@ def test_the_socket_is_where_clients_look_for_it(environ: dict[str, str]) -> Non
 
 def test_without_any_directory_it_is_where_clients_look_last() -> None:
     assert socket_file({}, USER) == SYSTEM_SOCKET
+
+
+def test_a_directory_that_may_not_be_entered_counts_as_empty(system_file: Path, tmp_path: Path) -> None:
+    _make(system_file)
+    tmp_path.chmod(0o755)
+    system_file.parent.chmod(0)
+    nobody = os.geteuid() == 0
+    if nobody:
+        os.seteuid(65534)
+    try:
+        assert config_file({"XDG_CONFIG_HOME": "/x"}, USER) == Path("/x/waD/waD.toml")
+    finally:
+        if nobody:
+            os.seteuid(0)
+        system_file.parent.chmod(0o755)

@@ -23,7 +23,8 @@ ALICE = "15550000001"
 BOB = "15550000002"
 CAROL = "15550000003"
 START_S = 30.0
-WAIT_S = 30.0
+WAIT_S = 25.0
+"""Shorter than the control client's patience, so that a failure shows the log."""
 
 _TOML = """
 [network]

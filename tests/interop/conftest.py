@@ -45,7 +45,12 @@ def baileys(node_tools: NodeTools, baileys_modules: Path) -> Baileys:
 
     @asynccontextmanager
     async def factory(
-        sandbox: Sandbox, auth_dir: Path, *, connect: bool = True, log: str | None = None
+        sandbox: Sandbox,
+        auth_dir: Path,
+        *,
+        connect: bool = True,
+        log: str | None = None,
+        **options: Any,
     ) -> AsyncIterator[BaileysClient]:
         environment = {**os.environ, "NO_COLOR": "1"}
         if log is not None:
@@ -54,7 +59,7 @@ def baileys(node_tools: NodeTools, baileys_modules: Path) -> Baileys:
             environment["NODE_EXTRA_CA_CERTS"] = str(sandbox.ca_file)
         async with start_client(node_tools.node, baileys_modules, environment) as client:
             if connect:
-                await connect_client(client, sandbox, auth_dir)
+                await connect_client(client, sandbox, auth_dir, **options)
             yield client
 
     return factory

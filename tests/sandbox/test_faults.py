@@ -175,6 +175,16 @@ def test_stall_holds_everything_back_until_resumed() -> None:
     assert len([node for node in scene.client.pump() if node.tag == "message"]) == 1
 
 
+def test_a_stalled_queue_still_answers() -> None:
+    scene = Scene()
+    order(scene, "stall", mode="queue")
+    assert texts(scene, "held") == []
+    assert scene.client.request(scene.client.iq("encrypt", "get", [Node("count")])).attrs["type"] == "result"
+    assert "error" not in scene.send("sent meanwhile").attrs
+    order(scene, "resume")
+    assert read(scene, [node for node in scene.client.pump() if node.tag == "message"]) == ["held"]
+
+
 def test_count_zero_lasts_until_cleared() -> None:
     scene = Scene()
     fault = order(scene, "ack-error", code=503, count=0)

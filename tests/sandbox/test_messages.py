@@ -8,7 +8,7 @@ from tests.sandbox.core_client import CoreClient, new_core
 from waD.proto.e2e_pb2 import Message
 from waD.sandbox.accounts import phash
 from waD.wire.jid import JID, LID, PN
-from waD.wire.node import Node
+from waD.wire.node import Node, Value
 
 ALICE, BOB = "15550000001", "15550000002"
 
@@ -267,6 +267,25 @@ def test_message_to_oneself_goes_to_the_other_devices() -> None:
     assert got.jid("recipient") == own
     assert scene.alice.messages()[-1].text == "note"
     assert scene.client.pump() == []
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_only_the_author_can_say_of_which_chat_a_repeated_copy_is(said: bool) -> None:
+    scene = Scene(alices=2)
+    sibling = scene.alices[1].lid
+    assert sibling is not None
+    scene.client.fetch(sibling)
+    chat = scene.bob.account.lid_jid
+    copy = Message()
+    copy.deviceSentMessage.destinationJid = str(chat)
+    copy.deviceSentMessage.message.conversation = "again"
+    enc = scene.client.encrypt(sibling, copy)
+    attrs: dict[str, Value] = {"id": "3EB0AB", "to": sibling, "type": "text"}
+    if said:
+        attrs["recipient"] = chat
+    assert "error" not in scene.ack(Node("message", attrs, [enc])).attrs
+    (got,) = [node for node in scene.alices[1].pump() if node.tag == "message"]
+    assert got.jid("recipient") == (chat if said else None)
 
 
 def test_unknown_children_and_attributes_pass() -> None:

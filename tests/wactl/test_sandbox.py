@@ -17,6 +17,7 @@ import pytest
 
 from tests.wactl.conftest import Run, Spawn, documents, error_of
 from tests.wactl.fake import PATIENCE_S
+from wactl.child import command_line
 from wactl.sandbox import run as run_module
 
 PHONE: dict[str, Any] = {
@@ -369,9 +370,9 @@ def test_run_becomes_the_sandbox(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_working_directory_is_no_place_for_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/usr/bin", "/usr/lib/python3"])
-    assert run_module._isolation() == ["-P"]
+    assert command_line("-m", "x") == [sys.executable, "-P", "-m", "x"]
     monkeypatch.setattr(sys, "path", ["", "/usr/lib/python3"])
-    assert run_module._isolation() == []
+    assert command_line("-m", "x") == [sys.executable, "-m", "x"]
 
 
 @pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])

@@ -22,7 +22,8 @@ from waD.control import types as t
 
 WANTED = {
     "connect", "qr", "disconnect", "logout", "remove", "list", "status", "send", "messages", "read",
-    "tail-events", "ping", "info", "daemon", "sandbox", "completion",
+    "tail-events", "ping", "info", "daemon", "sandbox", "completion", "hold", "release", "reset", "undo", "check",
+    "ready", "doctor", "policy", "config",
 }  # fmt: skip
 WANTED_SANDBOX = {
     "run", "info", "phones", "phone", "scan", "send", "read", "messages", "fault", "faults", "unlink",
@@ -47,6 +48,8 @@ def test_every_wanted_command_is_there() -> None:
     assert set(COMMANDS) == WANTED
     assert {path[1] for path in ALL if path[0] == "sandbox" and len(path) == 2} >= WANTED_SANDBOX
     assert {path[1] for path in ALL if path[0] == "daemon" and len(path) == 2} == {"reload", "stop"}
+    assert {path[1] for path in ALL if path[0] == "config" and len(path) == 2} == {"show", "check", "init"}
+    assert ("policy", "show") in ALL
 
 
 @pytest.mark.parametrize("path", [(), *ALL], ids=" ".join)
@@ -158,7 +161,7 @@ def test_completion_fails_in_silence_and_soon(daemon: FakeDaemon) -> None:
 
 
 def test_commands_are_completed() -> None:
-    assert complete([], "re") == ["remove", "read"]
+    assert complete([], "re") == ["remove", "release", "reset", "read", "ready"]
     assert complete(["sandbox"], "fau") == ["fault", "faults"]
 
 

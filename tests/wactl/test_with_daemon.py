@@ -38,8 +38,8 @@ class Wactl:
         assert b"Traceback" not in done.stderr
         return done
 
-    async def document(self, *words: str) -> Any:
-        (found,) = documents((await self(*words, "--json")).stdout)
+    async def document(self, *words: str, exit_status: int = 0) -> Any:
+        (found,) = documents((await self(*words, "--json", exit_status=exit_status)).stdout)
         return found
 
     async def start(self, *words: str) -> trio.Process:

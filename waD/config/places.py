@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import exists, isdir
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,8 @@ def config_file(environ: Mapping[str, str], euid: int) -> Path:
     if euid == 0:
         return SYSTEM_FILE
     own = _xdg(environ, "XDG_CONFIG_HOME", ".config") / "waD" / FILE_NAME
-    return own if own.exists() or fragments(own).is_dir() or not SYSTEM_FILE.exists() else SYSTEM_FILE
+    # Unlike the methods of Path, these take a directory that may not be entered for a missing file.
+    return own if exists(own) or isdir(fragments(own)) or not exists(SYSTEM_FILE) else SYSTEM_FILE
 
 
 def fragments(file: Path) -> Path:

@@ -22,7 +22,7 @@ def completion(app: App, shell: str) -> None:
     root = click.get_current_context().find_root().command
     made = SHELLS[shell](root, {}, "wactl", VARIABLE)
     # Not source(): it first runs the shell to ask its version, which need not be installed here.
-    script = made.source_template % made.source_vars()
+    script = (made.source_template % made.source_vars()).strip()
     if app.as_json:
         app.out.document({"shell": shell, "script": script})
     else:

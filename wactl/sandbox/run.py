@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from wactl.base import App, command
+from wactl.child import command_line
 
 
 @command(
@@ -54,10 +55,4 @@ def run(
     words = [f"{name}={value}" for name, value in values.items() if value is not None]
     words += [name for name, given in flags.items() if given]
     # In this process's place, so that signals and the exit status are the sandbox's own.
-    os.execv(sys.executable, [sys.executable, *_isolation(), "-m", "waD.sandbox", "run", *words])  # noqa: S606
-
-
-def _isolation() -> list[str]:
-    """Keep modules of the working directory out, unless wactl itself was found there."""
-    here = os.getcwd()
-    return [] if {"", here} & set(sys.path) else ["-P"]
+    os.execv(sys.executable, command_line("-m", "waD.sandbox", "run", *words))  # noqa: S606

@@ -2,7 +2,8 @@
 //
 //   node driver.mjs MODULES_DIR
 //
-// Commands:  {"do":"connect","url","authDir","rootKey","pushName"?,"readReceipts"?}  {"do":"send","to","text","id"?}
+// Commands:  {"do":"connect","url","authDir","rootKey","pushName"?,"readReceipts"?}
+//            {"do":"send","to","text","id"?,"quote"? (id of a message seen here),"mentions"?}
 //            {"do":"read","chat","ids"}  {"do":"presence","kind","to"?}  {"do":"check","number"}
 //            {"do":"logout"}  {"do":"close"}  {"do":"quit"}; each may have a "tag" that the answer repeats.
 // Events:    {"event":"qr"|"open"|"closed"|"message"|"update"|"receipt"|"presence"|"done"|"failed"|"offline", …}
@@ -30,10 +31,34 @@ let socket
 let wanted
 let saving = Promise.resolve()
 const sent = new Map()
+const sending = new Set()
+const seen = new Map()
 
 const textOf = message => {
   const inner = message?.deviceSentMessage?.message ?? message
   return inner?.conversation ?? inner?.extendedTextMessage?.text ?? null
+}
+
+// What a text quotes and whom it mentions; null when it does neither.
+const contextOf = message => {
+  const inner = message?.deviceSentMessage?.message ?? message
+  const context = inner?.extendedTextMessage?.contextInfo
+  return context
+    ? {
+        quoted: context.stanzaId ?? null,
+        author: context.participant ?? null,
+        quotedText: textOf(context.quotedMessage),
+        mentions: context.mentionedJid ?? []
+      }
+    : null
+}
+
+// A message by its key; one that is on its way is waited for, because it can be asked for again that early.
+const stored = async key => {
+  if (!sent.has(key.id)) {
+    await Promise.allSettled(sending)
+  }
+  return sent.get(key.id)
 }
 
 const connect = async options => {
@@ -51,7 +76,7 @@ const connect = async options => {
     syncFullHistory: false,
     markOnlineOnConnect: true,
     fireInitQueries: true,
-    getMessage: async key => sent.get(key.id)
+    getMessage: stored
   })
   socket = current
   const { ev } = current
@@ -66,6 +91,11 @@ const connect = async options => {
       say({ event: 'offline' })
     }
     if (update.connection === 'open') {
+      if (options.pushName && !current.user.name) {
+        // Without a name, which a phone hands over by app state, Baileys never shows itself, and so gives no ticks.
+        ev.emit('creds.update', { me: { ...current.user, name: options.pushName } })
+        await current.sendPresenceUpdate('available')
+      }
       say({ event: 'open', me: current.user })
     }
     if (update.connection === 'close') {
@@ -78,12 +108,15 @@ const connect = async options => {
     }
   })
   ev.on('messages.upsert', ({ messages, type }) => {
-    for (const { key, message, pushName, status, messageTimestamp, messageStubType, messageStubParameters } of messages) {
+    for (const whole of messages) {
+      const { key, message, pushName, status, messageTimestamp, messageStubType, messageStubParameters } = whole
+      seen.set(key.id, whole)
       say({
         event: 'message',
         type,
         key,
         text: textOf(message),
+        context: contextOf(message),
         kinds: message ? Object.keys(message) : [],
         pushName: pushName ?? null,
         status: status ?? null,
@@ -122,10 +155,17 @@ const close = async () => {
 
 const commands = {
   connect,
-  send: async ({ to, text, id }) => {
-    const message = await socket.sendMessage(to, { text }, id ? { messageId: id } : {})
-    sent.set(message.key.id, message.message)
-    return { id: message.key.id }
+  send: async ({ to, text, id, quote, mentions }) => {
+    if (quote && !seen.has(quote)) {
+      throw new Error(`no message ${quote} was seen here`)
+    }
+    const options = { ...(id && { messageId: id }), ...(quote && { quoted: seen.get(quote) }) }
+    const underway = socket.sendMessage(to, { text, ...(mentions && { mentions }) }, options).then(message => {
+      sent.set(message.key.id, message.message)
+      return { id: message.key.id }
+    })
+    sending.add(underway)
+    return underway.finally(() => sending.delete(underway))
   },
   read: async ({ chat, ids }) => socket.readMessages(ids.map(id => ({ remoteJid: chat, id, fromMe: false }))),
   presence: async ({ kind, to }) =>
