@@ -36,7 +36,7 @@ NOTIFIED_LID: Final = "100000000000001:7@lid"
 def chapter_or(case: dict[str, Any]) -> dict[str, Any]:
     """What a case expects, with the chapter's word where it differs from the package's."""
     chapter: dict[str, Any] = case.get("chapter_expect") or {}
-    merged = case["expect"] | chapter
+    merged: dict[str, Any] = case["expect"] | chapter
     if "key" in chapter:
         merged["key"] = case["expect"].get("key", {}) | chapter["key"]
     return merged
@@ -272,12 +272,12 @@ def crypto_quote(case: dict[str, Any]) -> None:
     quote = content.Quote(quoted["key"]["id"], address(author).account, original)
     made = content.text_message(values["text"], wanted.messageContextInfo.messageSecret, quote=quote)
     context = wanted.extendedTextMessage.contextInfo
-    beyond = [name for name in ("remoteJid", "expiration") if context.HasField(name)]
-    for name in beyond:
-        context.ClearField(name)
+    elsewhere, fleeting = context.HasField("remoteJid"), context.HasField("expiration")
+    context.ClearField("remoteJid")
+    context.ClearField("expiration")
     assert made == wanted
-    if beyond:
-        raise NotCovered(f"building with {beyond[0]}")
+    if elsewhere or fleeting:
+        raise NotCovered("building for another chat" if elsewhere else "building for a disappearing chat")
 
 
 def crypto_unwrap(case: dict[str, Any]) -> None:
