@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 LINT_STAMP := $(VENV)/.lint-installed
 DIR ?= tests/vectors
 PYTEST_ARGS ?=
+# Test processes: much of the suite waits for other processes, so two are worth it even on two cores.
+JOBS ?= 2
 
 .PHONY: demo run test soak lint bench vectors proto clean install install-python install-files uninstall
 
@@ -33,7 +35,7 @@ run: $(STAMP)
 	XDG_RUNTIME_DIR='$(abspath build/run)' XDG_STATE_HOME='$(abspath build/run)' $(BIN)/waD --config build/run/waD.toml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 # A simulated week; plain `make test` lives a day.
 soak: $(STAMP)

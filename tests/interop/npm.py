@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -47,13 +48,19 @@ def find_node() -> NodeTools:
 
 
 def install_baileys() -> Path:
-    """Directory with Baileys installed, kept between runs."""
+    """Directory with Baileys installed, kept between runs; whoever comes second waits for the first."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _install()
+
+
+def _install() -> Path:
     wanted = PACKAGE.read_bytes()
     installed = CACHE / "package.json"
     stamp = CACHE / ".installed"
     if stamp.exists() and installed.exists() and installed.read_bytes() == wanted:
         return CACHE
-    CACHE.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(CACHE / "node_modules", ignore_errors=True)
     installed.write_bytes(wanted)
     command = [*find_node().npm, "install", *FLAGS]
