@@ -55,6 +55,7 @@ from waD.session.manager import Manager
 from waD.session.network import NetworkDoors
 from waD.session.retention import run_retention, store_settings
 from waD.session.snapshots import run_snapshots, seal_at_end
+from waD.session.version import VersionSource
 from waD.session.vitals import Clock
 from waD.store.errors import StorageUnavailable, StoreError
 from waD.store.store import Store, open_store
@@ -114,6 +115,7 @@ class Application:
         self._environ = environ
         self._notifier = Notifier.from_environment(environ)
         self._stop = trio.Event()
+        self._versions = VersionSource()
         self._started_ms = unix_ms()
         self._loading = trio.Lock()
         self._store: Store | None = None
@@ -202,7 +204,7 @@ class Application:
             await served.wait()
 
     def _doors(self, name: str) -> Doors:
-        return NetworkDoors(lambda: self._settings.session(name), CLOCK)
+        return NetworkDoors(lambda: self._settings.session(name), CLOCK, versions=self._versions)
 
     def _listeners(self) -> Sequence[UnixListener]:
         control = self._settings.control

@@ -16,6 +16,10 @@ from tests.session.fakes import settings as session_settings
 from waD.config import Health, Messages, Network, Outbox, Settings, load
 from waD.control.types import SendRequest, SessionView
 from waD.events.log import EventLog
+from waD.link.credentials import new_credentials
+from waD.link.endpoint import Endpoint
+from waD.link.errors import Disconnected
+from waD.link.payload import DEFAULT_VERSION
 from waD.sandbox import Sandbox, run_sandbox
 from waD.sandbox.handles import PhoneHandle
 from waD.session.manager import Manager
@@ -26,6 +30,7 @@ from waD.session.network import (
     link_settings,
     messaging_settings,
 )
+from waD.session.version import VersionSource
 from waD.session.vitals import Clock
 from waD.store.store import StoreSettings, open_store
 from waD.wire.certs import ROOT_KEY
@@ -84,20 +89,34 @@ def test_how_messages_are_handled() -> None:
     assert (found.send_read_receipts, found.available) == (False, False)
 
 
-async def test_a_fixed_version_is_not_refreshed() -> None:
-    asked: list[int] = []
+@pytest.mark.parametrize(
+    ("network", "asked"),
+    [
+        (Network(), 1),
+        (Network(version=(2, 3000, 9)), 0),
+        (Network(url="ws://127.0.0.1:1/ws/chat", root_key=bytes(32)), 0),
+    ],
+    ids=["WhatsApp", "fixed version", "another server"],
+)
+async def test_only_whatsapp_itself_is_asked_for_a_newer_version(network: Network, asked: int) -> None:
+    proxies: list[str | None] = []
 
-    async def newer() -> bool:
-        asked.append(1)
-        return True
+    def fetch(proxy: str | None) -> bytes:
+        proxies.append(proxy)
+        return f'"client_revision":{DEFAULT_VERSION[2] + 1}'.encode()
+
+    async def dial(_endpoint: Endpoint) -> trio.abc.Stream:
+        raise OSError("no network")
 
     clock = Clock(unix_ms=lambda: 0, jitter=random.random, random=os.urandom)
-    settings = session_settings()
-    doors = NetworkDoors(lambda: settings, clock, newer_version=newer)
-    assert await doors.newer_version()
-    settings = with_sections(network=Network(version=(2, 3000, 9)))  # type: ignore[assignment]
+    settings = with_sections(network=network)
+    doors = NetworkDoors(lambda: settings, clock, versions=VersionSource(fetch), dial=dial)
     assert not await doors.newer_version()
-    assert asked == [1]
+    with pytest.raises(Disconnected):
+        async with doors.connect(new_credentials(os.urandom), use_routing=True):
+            pass
+    assert await doors.newer_version() is bool(asked)
+    assert len(proxies) == asked
 
 
 # Whole sessions.

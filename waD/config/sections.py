@@ -164,7 +164,7 @@ class Network:
     )
     version: tuple[int, int, int] | None = optional(
         Version(),
-        "The web client's version to announce; the one this program was released with when absent.",
+        "The web client's version to announce; when absent the built-in one, or a newer one of WhatsApp's after 405.",
         example='"2.3000.1045649367"',
     )
 

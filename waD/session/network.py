@@ -16,22 +16,18 @@ from waD.link.endpoint import DEFAULT_URL, Endpoint
 from waD.link.engine import EngineSettings
 from waD.link.keepalive import KeepaliveSettings
 from waD.link.pairing import pair
-from waD.link.payload import DEFAULT_VERSION, ClientProfile, payload
+from waD.link.payload import ClientProfile, payload
 from waD.link.qr import QrCode
 from waD.link.websocket import OpenStream, open_stream
 from waD.messaging.context import MessagingSettings, make_context
 from waD.messaging.facade import Messaging
 from waD.session.doors import Link, Login
 from waD.session.online import Online, OnlineSettings
+from waD.session.version import VersionSource
 from waD.session.vitals import MS, Clock
 from waD.store.state import SessionState
 from waD.wire.certs import ROOT_KEY
 from waD.wire.jid import JID
-
-
-async def no_refresh() -> bool:
-    """There is no source of newer client versions."""
-    return False
 
 
 class NetworkDoors:
@@ -40,8 +36,7 @@ class NetworkDoors:
     Args:
         settings: the session's settings; each connection goes by those at its beginning.
         clock: time and chance.
-        newer_version: looks for a newer client version and puts it into force.
-        version: the version to announce when the settings name none.
+        versions: the version to announce when the settings name none, and where newer ones come from.
         dial: opens the stream under the websocket.
     """
 
@@ -50,14 +45,12 @@ class NetworkDoors:
         settings: Callable[[], SessionSettings],
         clock: Clock,
         *,
-        newer_version: Callable[[], Awaitable[bool]] = no_refresh,
-        version: Callable[[], tuple[int, int, int]] = lambda: DEFAULT_VERSION,
+        versions: VersionSource | None = None,
         dial: OpenStream = open_stream,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._newer_version = newer_version
-        self._version = version
+        self._versions = versions or VersionSource()
         self._dial = dial
         self._profile: ClientProfile | None = None
 
@@ -82,7 +75,7 @@ class NetworkDoors:
     async def connect(self, credentials: Credentials, *, use_routing: bool) -> AsyncIterator[Link]:
         """Dial and shake hands."""
         settings = self._settings()
-        profile = self._profile = client_profile(settings, self._version())
+        profile = self._profile = client_profile(settings, self._versions.version)
         async with connect(
             endpoint(settings),
             credentials,
@@ -128,8 +121,11 @@ class NetworkDoors:
         return await link_login.logout(cast(Connection, link), me)
 
     async def newer_version(self) -> bool:
-        """Look for one, unless the settings fix the version."""
-        return self._settings().network.version is None and await self._newer_version()
+        """Look for one, unless the settings fix the version or the server is not WhatsApp."""
+        network = self._settings().network
+        if network.version is not None or network.url is not None or self._profile is None:
+            return False
+        return await self._versions.refresh(self._profile.version, network.proxy)
 
 
 def endpoint(settings: SessionSettings) -> Endpoint:
