@@ -216,7 +216,6 @@ def test_a_secret_comes_encrypted(machine: Machine) -> None:
     assert "/etc/waD/conf.d/90-network.toml" in ask(machine, "root", "daemon.info")[1]
 
 
-@pytest.mark.xfail(reason="no line of a session carries its name yet", strict=True)
 async def test_the_journal_can_be_searched_by_session(machine: Machine, tmp_path: Path) -> None:
     async with run_sandbox() as sandbox:
         unit = Unit(tmp_path, machine, sandbox)
@@ -243,14 +242,6 @@ def test_enabling_the_service_enables_the_socket(machine: Machine) -> None:
         assert machine.path(f"/etc/systemd/system/{target}.wants/{unit}").is_symlink()
 
 
-@pytest.fixture
-def wactl_ready(machine: Machine) -> None:
-    """Skips as long as wactl cannot do what the wait unit asks of it."""
-    if machine.status("wactl", "ready", "--help")[0]:
-        pytest.skip("wactl has no command 'ready' yet")
-
-
-@pytest.mark.usefixtures("wactl_ready")
 async def test_other_units_can_wait_for_a_session(machine: Machine, tmp_path: Path) -> None:
     async with run_sandbox() as sandbox:
         unit = Unit(tmp_path, machine, sandbox)

@@ -95,6 +95,7 @@ class Lane:
             self._handling, self._since = len(batch), trio.current_time()
             await self._handle(batch)
             self._handling, self._since = 0, None
+            del first, batch  # not to be kept until the next one comes: it may be as large as frames are
 
     async def watch(self) -> None:
         """End the connection when a batch stays unanswered for too long: it is alive, but nothing comes of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AT_REST: Final = frozenset({"new", "stopped"})
+FRESH_END: Final = "eof_fresh"
 FAULT: Final = (
     "a fault of this program stopped the session; see the log and report it, then wactl connect {name}"
 )
@@ -273,7 +275,8 @@ class Supervisor:
             await self._run_errand(self._errand)
         elif not self.wanted:
             await self._rest()
-            self.vitals.hint = "" if not self._held else f"held; wactl release {self.vitals.name}"
+            if not self.lost:  # whoever took it over is named by the hint there is
+                self.vitals.hint = "" if not self._held else f"held; wactl release {self.vitals.name}"
             self.vitals.next_attempt_ms = None
             self.vitals.notify()
             await self._wake.wait()
@@ -349,6 +352,10 @@ class Supervisor:
         if ended.id == "lease_lost":
             raise LeaseLost(ended.message)
         decision = await self._decide(ended, attempt)
+        if decision.row.id == FRESH_END:  # a single end does not show it; the policy remembers those before
+            ended = replace(ended, id=FRESH_END)
+        code = "" if ended.code is None else f" {ended.code}"
+        _log.info("session %s: connection ended, %s%s: %s", self.vitals.name, ended.id, code, ended.message)
         unit = self._state.unit()
         self.vitals.record = self._put_record(unit, ended, decision) or self.vitals.record
         await self._act(unit, ended, decision, attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,8 @@ from waD.store.state import SessionState
 from waD.store.unit import Unit
 
 MS: Final = 1000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class Vitals:
         except BaseException:
             self.status = before
             raise
+        if target != before:
+            _log.info("session %s: %s", self.name, target)
         self._be(target)
 
     async def commit(self, unit: Unit, alerts: Sequence[Alert] = ()) -> None:
@@ -173,7 +178,7 @@ class Vitals:
     async def connecting(self) -> None:
         """The dial begins."""
         # An unpaired session that shows codes again stays in `pairing` meanwhile.
-        self.hint = ""
+        self.hint, self.next_attempt_ms = "", None
         await self.enter("pairing" if self.status == "pairing" else "connecting")
 
     async def pairing(self) -> None:
