@@ -246,10 +246,11 @@ async def test_a_record_is_decoded_once(store: Store, state: SessionState) -> No
 
 
 async def test_the_cache_is_bounded_and_right(state: SessionState) -> None:
-    unit = state.unit()
-    for n in range(CACHED_ITEMS + 50):
-        unit.put("session", str(n), str(n).encode())
-    await state.commit(unit)
+    for start in range(0, CACHED_ITEMS + 50, 100):
+        unit = state.unit()
+        for n in range(start, start + 100):
+            unit.put("session", str(n), str(n).encode())
+        await state.commit(unit)
     assert len(state._cache) == CACHED_ITEMS
     assert await state.item("session", "0") == b"0"
 
@@ -508,3 +509,19 @@ async def test_a_fault_in_one_unit_takes_no_other_along(store: Store, state: Ses
     again = state.unit()
     again.put("session", "1.0", b"later")
     await state.commit(again)
+
+
+async def test_a_crowd_of_new_items_drives_nothing_out(store: Store, state: SessionState) -> None:
+    unit = state.unit()
+    unit.put("counter", "busy", Counter(1))
+    await state.commit(unit)
+    crowd = state.unit()
+    crowd.put("counter", "busy", Counter(2))
+    for number in range(CACHED_ITEMS + 1):
+        crowd.put("prekey", str(number), b"key")
+    await state.commit(crowd)
+    known = await state.record("counter", "busy", Counter.parse)
+    assert known is await state.record("counter", "busy", Counter.parse)
+    assert known == Counter(2)
+    assert len(await state.all_items("prekey")) == CACHED_ITEMS + 1
+    assert await state.item("prekey", "7") == b"key"

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 CACHED_ITEMS: Final = 512
 """Items kept decoded for one session; a busy one talks to fewer devices at a time."""
+MAX_REMEMBERED: Final = CACHED_ITEMS // 2
+"""Items of one unit that enter the cache at the most; a unit with more changes only what is there."""
 MAX_ROWS: Final = 1000
 
 
@@ -76,8 +78,11 @@ class SessionState:
         finally:
             self._ahead = None
         self._commits += 1
+        # A crowd of new items, such as prekeys for upload, must not drive out what is in use.
+        crowd = len(unit.items) > MAX_REMEMBERED
         for item, value in unit.items.items():
-            self._remember(item, value)
+            if not crowd or item in self._cache:
+                self._remember(item, value)
         if unit.creds is not None:
             self._creds = unit.creds
         return committed
