@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -50,6 +47,10 @@ def fetch_script(proxy: str | None) -> bytes:
     Raises:
         OSError: it could not be had.
     """
+    # Megabytes of modules that hardly any daemon ever needs: not at the start of all of them.
+    import ssl
+    import urllib.request
+
     handlers: list[urllib.request.BaseHandler] = [
         urllib.request.ProxyHandler({} if proxy is None else {"https": proxy}),
         urllib.request.HTTPSHandler(context=ssl.create_default_context()),
