@@ -1,10 +1,18 @@
-"""How the suite is divided among processes: a file stays together, and so does all that needs a systemd of its own."""
+"""What holds for all tests: how they are divided among processes, and that no property is judged by the clock.
+
+A file stays together in one process, and so does all that needs a systemd of its own.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine, or the first run in a fresh checkout, is slow without anything being wrong.
+settings.register_profile("waD", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("waD")
 
 TOGETHER = ("systemd",)
 """Directories whose tests share a costly fixture."""

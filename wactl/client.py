@@ -232,7 +232,7 @@ def _open(path: Path, timeout: float) -> socket.socket:
     try:
         stream.settimeout(timeout)
         stream.connect(str(path))
-    except BaseException as error:
+    except BaseException as error:  # also on Ctrl-C: the socket is closed, and what it was goes on
         stream.close()
         raise _unusable(path, error) from None
     return stream

@@ -389,8 +389,12 @@ def _settings_or_faults(file: Path) -> None:
     assert len(str(errors).splitlines()) == len(errors.errors) > 0
 
 
+ONE_DIRECTORY = [*settings().suppress_health_check, HealthCheck.function_scoped_fixture]
+"""All examples share a directory: each writes the one file anew."""
+
+
 @given(st.dictionaries(_KEYS, _VALUES, max_size=5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(max_examples=150, suppress_health_check=ONE_DIRECTORY)
 def test_any_toml_gives_settings_or_config_errors(tmp_path: Path, document: dict[str, object]) -> None:
     file = tmp_path / "any.toml"
     file.write_text("".join(f"{_string(key)} = {_toml(value)}\n" for key, value in document.items()))
@@ -398,7 +402,7 @@ def test_any_toml_gives_settings_or_config_errors(tmp_path: Path, document: dict
 
 
 @given(st.binary(max_size=200))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(max_examples=150, suppress_health_check=ONE_DIRECTORY)
 def test_any_bytes_give_settings_or_config_errors(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "any.toml"
     file.write_bytes(data)

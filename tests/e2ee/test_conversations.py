@@ -147,13 +147,13 @@ def inner_message(letter: Letter) -> messages.SignalMessage:
 
 
 @given(STEPS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_two_devices(steps: list[Step]) -> None:
     Network([Device("alice", 1), Device("bob", 2)]).run(steps)
 
 
 @given(STEPS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_three_devices(steps: list[Step]) -> None:
     Network([Device("alice", 1), Device("bob", 2), Device("carol", 3)]).run(steps)
 
@@ -172,7 +172,7 @@ def test_long_conversations(seed: int) -> None:
 
 
 @given(st.lists(st.sampled_from(["a", "b", "both"]), min_size=1, max_size=25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_simultaneous_initiation_heals(rounds: list[str]) -> None:
     """Crossing first flights, then any order of talking: nothing is lost on a network that keeps order."""
     alice, bob = Device("alice", 1), Device("bob", 2)
@@ -193,7 +193,7 @@ def test_simultaneous_initiation_heals(rounds: list[str]) -> None:
 
 
 @given(st.permutations(range(12)), st.lists(st.integers(0, 11), max_size=10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_flight_in_any_order(order: list[int], repeated: list[int]) -> None:
     alice, bob = Device("alice", 1), Device("bob", 2)
     flight = [alice.send(bob, bytes([number])) for number in range(12)]
@@ -215,7 +215,7 @@ def test_one_flight_in_any_order(order: list[int], repeated: list[int]) -> None:
         max_size=60,
     )
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_group(steps: list[tuple[str, int]]) -> None:
     """One sender, members that join at any time; a member reads what was sent after it joined, each once."""
     random = Device("sender", 5).random

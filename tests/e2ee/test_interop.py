@@ -736,7 +736,7 @@ def test_any_json_is_refused_with_a_typed_error(convert: Callable[[object], obje
 
 @pytest.mark.parametrize("name", IMPORTERS)
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_damaged_records_are_read_in_part_or_refused(name: str, data: st.DataObject) -> None:
     value = copy.deepcopy(VALID[name])
     place: Any = value
@@ -756,7 +756,7 @@ def test_damaged_records_are_read_in_part_or_refused(name: str, data: st.DataObj
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damaged_protobuf_is_read_in_part_or_refused(data: st.DataObject) -> None:
     for stored, convert in PROTOBUF:
         damaged = bytearray(stored)

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -201,9 +201,7 @@ async def test_news_is_set_by_a_commit_with_events_only(store: Store, session_id
     assert not log.news.is_set()
 
 
-@hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=25)
 @given(plan=st.lists(st.sampled_from("cctrw"), max_size=40), page=st.integers(1, 5))
 def test_nothing_is_missed_or_told_twice(
     tmp_path_factory: pytest.TempPathFactory, plan: list[str], page: int

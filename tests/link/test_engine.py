@@ -516,7 +516,7 @@ def test_the_watch_over_sent_messages_has_a_limit() -> None:
     assert ended(pair.wait(2.0)).message.startswith("4096 sent messages")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=60), max_size=12), st.booleans())
 def test_any_bytes_end_in_one_cause_and_never_in_an_exception(chunks: list[bytes], shake: bool) -> None:
     pair = linked() if shake else Pair()
@@ -528,7 +528,7 @@ def test_any_bytes_end_in_one_cause_and_never_in_an_exception(chunks: list[bytes
     assert len([event for event in ends if isinstance(event, Ended)]) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.binary(min_size=1, max_size=80), max_size=10))
 def test_any_authentic_plaintext_is_survived(plaintexts: list[bytes]) -> None:
     pair = logged_in()

@@ -277,13 +277,13 @@ def test_a_truncated_blob_is_refused_at_every_length() -> None:
         assert refused(pair_success(whole[:length])) in (HMAC, MALFORMED)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=MAX_IDENTITY_BLOB + 10))
 def test_any_bytes_are_refused_and_nothing_else_happens(data: bytes) -> None:
     assert refused(pair_success(data)) in (HMAC, MALFORMED)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_any_change_of_one_byte_is_refused(data: st.DataObject) -> None:
     whole = bytearray(blob().build())

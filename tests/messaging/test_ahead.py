@@ -142,7 +142,7 @@ async def test_a_batch_that_names_too_much_is_read_in_part(
     assert len(await receiver.rows()) == len(peers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["message", "receipt", "ack", "call"]).flatmap(hostile), max_size=6))
 async def test_hostile_batches_are_read_without_harm(batch: list[Node]) -> None:
     async with receiving() as receiver:

@@ -95,7 +95,7 @@ async def play(stanzas: list[Node], directory: Path) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=60, suppress_health_check=[*settings().suppress_health_check, HealthCheck.data_too_large]
 )
 @given(st.lists(STANZAS, min_size=5, max_size=25))
 def test_hostile_stanzas(stanzas: list[Node]) -> None:

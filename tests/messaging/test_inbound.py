@@ -430,7 +430,7 @@ def check_answer(node: Node, reaction: Reaction) -> None:
         assert one.attrs["to"] == node.attrs["from"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(hostile("message"), min_size=1, max_size=30))
 def test_no_stanza_is_too_much(nodes: list[Node]) -> None:
     async def scenario() -> None:

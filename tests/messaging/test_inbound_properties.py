@@ -109,7 +109,7 @@ async def full_disk(receiver: Receiver) -> AsyncIterator[None]:
         yield
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(STEPS)
 def test_each_message_once(steps: list[Step]) -> None:
     async def scenario() -> None:

@@ -232,7 +232,7 @@ class TestIdentity:
         assert FetchDevices((ANN_PN,)) in reaction.work
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(hostile("notification"), min_size=1, max_size=30))
 def test_no_notification_is_too_much(nodes: list[Node]) -> None:
     async def scenario() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -177,7 +177,7 @@ async def play_all(rounds: list[Round], directory: Path) -> None:
         await play.finish()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(ROUNDS)
 def test_random_histories(rounds: list[Round]) -> None:
     with tempfile.TemporaryDirectory() as directory:

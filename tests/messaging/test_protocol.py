@@ -503,7 +503,7 @@ class TestSettings:
         assert (await last(receiver)).body == "x" * 30
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["text", "edit", "revoke"]), st.booleans())))
 def test_conversations(steps: list[tuple[int, str, bool]]) -> None:
     """Texts, edits and revokes in any order and grouping: the last word of the author holds."""

@@ -264,7 +264,7 @@ async def test_retry_receipts_go_to_who_answers_them(receiver: Receiving) -> Non
     assert await receiver.events() == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(hostile("receipt"), min_size=1, max_size=30))
 def test_no_receipt_is_too_much(nodes: list[Node]) -> None:
     async def scenario() -> None:

@@ -87,7 +87,7 @@ _steps = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(_steps, max_size=20))
 def test_what_is_seen_is_what_is_stored(steps: list[tuple[str, str, Any]]) -> None:
     async def scenario() -> None:

@@ -264,7 +264,7 @@ def test_an_address_without_sessions_has_no_other_form(user: str) -> None:
     assert other_form(JID(user, "lid"), JID.parse(PEER)) is None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(hostile("message"))
 def test_every_node_gives_facts_or_a_rejection(node: Node) -> None:
     found = parse(node, ME, MY_LID)

@@ -175,6 +175,18 @@ def test_stall_holds_everything_back_until_resumed() -> None:
     assert len([node for node in scene.client.pump() if node.tag == "message"]) == 1
 
 
+def test_a_delayed_answer_of_a_stalled_link_is_not_due() -> None:
+    scene = Scene()
+    link, due_ms = scene.client.link, scene.core.world.now_ms + 5000
+    assert link is not None
+    link.send(Node("ack", {"id": "slow"}), due_ms)
+    order(scene, "stall", mode="send")
+    # Whoever waits until it is due would otherwise find it due for ever, with nothing to write.
+    assert link.due_ms is None
+    order(scene, "resume")
+    assert link.due_ms == due_ms
+
+
 def test_a_stalled_queue_still_answers() -> None:
     scene = Scene()
     order(scene, "stall", mode="queue")

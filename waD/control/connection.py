@@ -165,7 +165,9 @@ class Connection:
         try:
             try:
                 line = answer_line(request.id, await self._run_method(request, method, call))
-            except Exception as error:
+            except (
+                Exception
+            ) as error:  # becomes the answer: refused by name, or a fault with a reference in the log
                 line = _failure(request, error, method.name if method else "the control server")
             await self._outbox.put(line)
             for then in call.after_answer:
@@ -211,7 +213,7 @@ def _failure(request: Request, error: Exception, subject: str) -> bytes:
     """Encode what went wrong, also if what went wrong cannot be encoded."""
     try:
         return error_line(request.id, refusal(error, subject))
-    except Exception as fault:
+    except Exception as fault:  # the refusal itself could not be encoded; this one has nothing of it
         return error_line(request.id, refusal(fault, subject))
 
 

@@ -125,7 +125,7 @@ class ControlServer:
                 stream.socket.close()  # not aclose(): its checkpoint would put a Cancelled before a fault
         except OSError as error:
             _log.warning("a control client was lost: %s", error.strerror)
-        except Exception as error:
+        except Exception as error:  # one client's trouble; the server and the sessions go on
             report(error, "a control connection")
         except BaseExceptionGroup as group:
             faults, rest = group.split(Exception)

@@ -163,7 +163,7 @@ class Subscriptions:
                     await feed.begin.wait()
                     await self._pump(feed, stream)
                 return "complete", None
-        except Exception as error:
+        except Exception as error:  # told to the subscriber, by the answer or by `events.end`
             if not opening.done:
                 opening.failed(error)
                 return None, None

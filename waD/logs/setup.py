@@ -150,7 +150,7 @@ class _Sink(logging.Handler):
             self._summarise(summaries)
             if passed:
                 self._out.write(line)
-        except Exception:
+        except Exception:  # as all handlers do: a fault of the log is not a fault of whoever logs
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name

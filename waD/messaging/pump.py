@@ -247,7 +247,7 @@ class Pump:
             await fail(self._context, turn.unit, row, f"signal_{error.code}")
         except StoreError:
             raise
-        except Exception:
+        except Exception:  # a fault of ours with one row must not hold up all those behind it
             _log.exception("a message of the outbox cannot be built; it failed")
             await fail(self._context, turn.unit, row, "internal_error")
         else:
@@ -311,7 +311,7 @@ class Pump:
             self._broken = end
         except LinkError as refusal:
             await self._guard(self._put_off, row, state, refusal)
-        except Exception:
+        except Exception:  # likewise: the others' conversations go on
             _log.exception("a conversation could not be prepared; its message failed")
             await self._guard(self._fail_chat, row, "internal_error", None)
         finally:

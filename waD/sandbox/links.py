@@ -104,7 +104,9 @@ class Link:
 
     @property
     def due_ms(self) -> int | None:
-        """When the next delayed answer is due."""
+        """When the next delayed answer may be written; a link that is stalled writes none."""
+        if self.stalled_sending:
+            return None
         return min((due for due, _ in self._delayed), default=None)
 
     def send(self, output: Output, due_ms: int | None = None) -> None:

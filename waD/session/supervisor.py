@@ -232,7 +232,9 @@ class Supervisor:
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # ends this session visibly, with its traceback, and leaves the others alone
             await self._stumbled(error)
 
     async def _restore(self, start_after_s: float) -> None:
