@@ -61,6 +61,7 @@ class Dials:
         live: connections by session, from the dial until the stream is closed.
         most: the most of one session at a time.
         news: set by the next dial.
+        on_begin: called at each dial.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class Dials:
         self.live: Counter[str] = Counter()
         self.most = 0
         self.news = trio.Event()
+        self.on_begin: Callable[[], None] = lambda: None
 
     def of(self, name: str) -> list[float]:
         """When a session dialed."""
@@ -81,6 +83,7 @@ class Dials:
         self.marks.append(self.cursor())
         self.live[name] += 1
         self.most = max(self.most, self.live[name])
+        self.on_begin()
         self.news.set()
         self.news = trio.Event()
         try:
