@@ -10,7 +10,8 @@ from waD.e2ee.errors import SignalError
 from waD.e2ee.record import SessionRecord
 from waD.e2ee.x3dh import LocalIdentity, PreKeyBundle
 
-NOW = 1_700_000_000_000
+NOW = 1_699_920_000_000
+"""Midnight: times of skipped keys are kept to the day."""
 DAY = 24 * 3600 * 1000
 SIGNED_PREKEY_ID = 3
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import base64
+import json
+
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,8 +245,14 @@ RECORDS = st.lists(STATES, max_size=5).map(lambda states: SenderKeyRecord(tuple(
 @given(RECORDS)
 def test_records_survive_storage(record: SenderKeyRecord) -> None:
     data = record.serialize()
-    assert data[0] == groups.FORMAT_VERSION
     assert SenderKeyRecord.parse(data) == record
+    assert json.dumps(json.loads(data), sort_keys=True, separators=(",", ":")).encode() == data
+    assert SenderKeyRecord.parse(earlier(record)) == record
+
+
+def earlier(record: SenderKeyRecord) -> bytes:
+    """The form in which earlier versions stored a record."""
+    return b"\x01" + msgspec.msgpack.encode(record)
 
 
 @given(RECORDS, st.data())
@@ -254,6 +264,7 @@ def test_mutated_records_are_read_or_malformed(record: SenderKeyRecord, data: st
         bytes(stored),
         data.draw(st.binary(max_size=60)),
         b"\x01" + data.draw(st.binary(max_size=60)),
+        b'{"states":[],"v":1' + data.draw(st.binary(max_size=20)),
     ):
         try:
             SenderKeyRecord.parse(candidate)
@@ -269,13 +280,23 @@ def test_records_beyond_their_limits_are_malformed() -> None:
         SenderKeyRecord((replace(state, chain_key=bytes(31)),)),
         SenderKeyRecord((replace(state, private=b""),)),
         SenderKeyRecord((replace(state, key_id=1 << 32),)),
-        SenderKeyRecord((replace(state, iteration=6, seeds=one_key[:-1]),)),
         SenderKeyRecord((replace(state, iteration=5, seeds=one_key),)),
         SenderKeyRecord((replace(state, iteration=9999, seeds=one_key * (MAX_SKIPPED_KEYS + 1)),)),
     ]
     for record in bad:
         with pytest.raises(SignalError, match="malformed"):
             SenderKeyRecord.parse(record.serialize())
+    bad.append(SenderKeyRecord((replace(state, iteration=6, seeds=one_key[:-1]),)))
+    for record in bad:
+        with pytest.raises(SignalError, match="malformed"):
+            SenderKeyRecord.parse(earlier(record))
+    with pytest.raises(SignalError, match="malformed"):
+        SenderKeyRecord.parse(b" " * MAX_RECORD_SIZE + b'{"states":[],"v":1}')
+    triple = base64.b64encode(bytes(32)).decode(), base64.b64encode(bytes(16)).decode()
+    fields = json.loads(SenderKeyRecord((replace(state, iteration=6, seeds=one_key),)).serialize())
+    fields["states"][0]["mk"][0] += triple
+    with pytest.raises(SignalError, match="malformed"):
+        SenderKeyRecord.parse(json.dumps(fields).encode())
     with pytest.raises(SignalError, match="malformed"):
         SenderKeyRecord.parse(b"\x01" + bytes(MAX_RECORD_SIZE))
 

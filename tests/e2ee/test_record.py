@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -18,10 +23,10 @@ UINT32 = st.integers(0, MAX_UINT32)
 TIMES = st.integers(0, 2**53)
 
 
-def packed(width: int, below: int) -> st.SearchStrategy[bytes]:
+def packed(width: int, parity: int) -> st.SearchStrategy[bytes]:
     entries = st.lists(
         st.tuples(
-            st.integers(0, below - 1),
+            st.integers(0, 499).map(lambda half: 2 * half + parity),  # no counter has two keys
             TIMES,
             st.binary(min_size=width - skipped.HEAD, max_size=width - skipped.HEAD),
         ),
@@ -35,8 +40,8 @@ CHAINS = st.builds(
     KEYS,
     st.integers(1000, MAX_COUNTER + 1),
     st.none() | KEYS,
-    packed(skipped.SEED_ENTRY, 1000),
-    packed(skipped.TRIPLE_ENTRY, 1000),
+    packed(skipped.SEED_ENTRY, 0),
+    packed(skipped.TRIPLE_ENTRY, 1),
 )
 STATES = st.builds(
     SessionState,
@@ -70,19 +75,45 @@ def counters(chain: ReceiverChain) -> list[int]:
     return [counter for counter, _, _ in skipped.unpack(chain.seeds, skipped.SEED_ENTRY)]
 
 
+def earlier(record: SessionRecord) -> bytes:
+    """The form in which earlier versions stored a record."""
+    return b"\x01" + msgspec.msgpack.encode(record)
+
+
+def dated(record: SessionRecord) -> SessionRecord:
+    """The same record with the time that its skipped keys tell."""
+    chains = [chain for state in record.states() for chain in state.receivers]
+    times = {time for chain in chains for _, time, _ in skipped.unpack(chain.seeds, skipped.SEED_ENTRY)}
+    times |= {time for chain in chains for _, time, _ in skipped.unpack(chain.triples, skipped.TRIPLE_ENTRY)}
+    return replace(record, oldest_skipped_ms=min(times - {0}, default=0))
+
+
 @given(RECORDS)
 @settings(max_examples=60)
 def test_every_field_survives_storage(record: SessionRecord) -> None:
     data = record.serialize()
-    assert data[0] == records.FORMAT_VERSION
-    assert SessionRecord.parse(data) == record
+    assert SessionRecord.parse(data) == dated(record)
     assert SessionRecord.parse(data).serialize() == data
+
+
+@given(RECORDS)
+@settings(max_examples=60)
+def test_the_stored_form_is_canonical_json(record: SessionRecord) -> None:
+    text = record.serialize().decode("ascii")
+    assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) == text
+
+
+@given(RECORDS)
+@settings(max_examples=60)
+def test_the_earlier_form_is_read(record: SessionRecord) -> None:
+    assert SessionRecord.parse(earlier(record)) == record
+    assert SessionRecord.parse(SessionRecord.parse(earlier(record)).serialize()) == dated(record)
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=200)
 def test_any_bytes_are_a_record_or_malformed(data: bytes) -> None:
-    for candidate in (data, b"\x01" + data):
+    for candidate in (data, b"\x01" + data, b'{"cur":null,"prev":[],"v":1' + data):
         try:
             SessionRecord.parse(candidate)
         except SignalError as error:
@@ -93,7 +124,7 @@ def test_any_bytes_are_a_record_or_malformed(data: bytes) -> None:
 @given(RECORDS, st.data())
 @settings(max_examples=60)
 def test_mutated_records_are_read_or_malformed(record: SessionRecord, data: st.DataObject) -> None:
-    stored = bytearray(record.serialize())
+    stored = bytearray(data.draw(st.sampled_from([record.serialize(), earlier(record)])))
     for _ in range(data.draw(st.integers(1, 3))):
         stored[data.draw(st.integers(0, len(stored) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -140,7 +171,6 @@ def test_key_lengths_and_ranges_are_checked_when_read() -> None:
         replace(state, used_ms=-1),
         replace(state, sender=replace(state.sender, private=b"")),
         replace(state, receivers=tuple(chain_with(0, 0, seed) for seed in range(41))),
-        replace(state, receivers=(replace(chain_with(0, 3), seeds=bytes(43)),)),
         replace(state, receivers=(replace(chain_with(0, 3), next=2),)),
         replace(state, receivers=(chain_with(0, 1500, 1), chain_with(0, 501, 2))),
     ]
@@ -149,11 +179,68 @@ def test_key_lengths_and_ranges_are_checked_when_read() -> None:
             SessionRecord.parse(SessionRecord(broken).serialize())
     with pytest.raises(SignalError, match="malformed"):
         SessionRecord.parse(SessionRecord(None, (state,) * (MAX_ARCHIVED_SESSIONS + 1)).serialize())
+    bad.append(replace(state, receivers=(replace(chain_with(0, 3), seeds=bytes(43)),)))
+    for broken in bad:
+        with pytest.raises(SignalError, match="malformed"):
+            SessionRecord.parse(earlier(SessionRecord(broken)))
+
+
+def spoilt(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """A stored record with three skipped seeds, changed."""
+    alice, _ = acquainted()
+    state = alice.existing("bob").current
+    assert state is not None
+    fields = json.loads(SessionRecord(replace(state, receivers=(chain_with(0, 3),))).serialize())
+    change(fields["cur"])
+    return json.dumps(fields).encode()
+
+
+SPOILS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a public key of 32 bytes": lambda state: state.update(lid=state["rk"]),
+    "an unknown type of key": lambda state: state.update(lid=base64.b64encode(bytes(33)).decode()),
+    "no stale": lambda state: state.pop("stale"),
+    "an unknown field": lambda state: state.update(more=1),
+    "a number as text": lambda state: state.update(lreg="1"),
+    "a broken number": lambda state: state.update(pc=1.5),
+    "a truth as number": lambda state: state.update(own=1),
+    "no padding": lambda state: state.update(rk=state["rk"].rstrip("=")),
+    "ages of nothing": lambda state: state["rc"][0].update(mk=[]),
+    "too few ages": lambda state: state["rc"][0]["mt"][0].__setitem__(1, 2),
+    "an age of no keys": lambda state: state["rc"][0]["mt"].append([1, 0]),
+    "a repeated counter": lambda state: state["rc"][0]["mk"][1].__setitem__(0, 0),
+    "counters out of order": lambda state: state["rc"][0]["mk"].reverse(),
+    "a counter ahead": lambda state: state["rc"][0].update(i=2),
+    "a key without its counter": lambda state: state["rc"][0]["mk"][0].pop(0),
+    "half a triple": lambda state: state["rc"][0]["mk"][0].append(state["rk"]),
+    "a fourth part": lambda state: state["rc"][0]["mk"][0].extend([state["rk"], "A" * 22 + "==", 1]),
+}
+
+
+@pytest.mark.parametrize("change", SPOILS.values(), ids=SPOILS)
+def test_a_document_that_is_not_exactly_one_is_malformed(change: Callable[[dict[str, Any]], object]) -> None:
+    SessionRecord.parse(spoilt(lambda _: None))
+    with pytest.raises(SignalError, match="malformed"):
+        SessionRecord.parse(spoilt(change))
+
+
+def test_another_version_is_malformed() -> None:
+    for text in (
+        b'{"cur":null,"prev":[]}',
+        b'{"cur":null,"prev":[],"v":2}',
+        b'{"cur":null,"prev":[],"v":true}',
+        b"[" * 100_000,
+        b"null",
+    ):
+        with pytest.raises(SignalError, match="malformed"):
+            SessionRecord.parse(text)
+    assert SessionRecord.parse(b'{"cur":null,"prev":[],"v":1}') == SessionRecord(None)
 
 
 def test_too_large_records_are_not_looked_at() -> None:
     with pytest.raises(SignalError, match="malformed"):
         SessionRecord.parse(b"\x01" + bytes(MAX_RECORD_SIZE))
+    with pytest.raises(SignalError, match="malformed"):
+        SessionRecord.parse(b" " * MAX_RECORD_SIZE + b'{"cur":null,"prev":[],"v":1}')
 
 
 def test_the_largest_record_fits() -> None:
@@ -163,7 +250,7 @@ def test_the_largest_record_fits() -> None:
     full = replace(state, receivers=(chain_with(0, MAX_SKIPPED_KEYS),))
     record = SessionRecord(full, (full,) * MAX_ARCHIVED_SESSIONS)
     assert len(record.serialize()) < MAX_RECORD_SIZE
-    assert SessionRecord.parse(record.serialize()) == record
+    assert SessionRecord.parse(record.serialize()) == dated(record)
 
 
 def test_old_chains_are_closed_and_live_for_their_keys_only() -> None:

@@ -15,8 +15,9 @@ import pytest
 
 import waD.e2ee
 from tests.e2ee.parties import Device, acquainted, flip, new_pair, seeded
-from waD.e2ee import adv, curve, groups, messages, ratchet, record, session, skipped
+from waD.e2ee import adv, curve, documents, groups, messages, ratchet, session, skipped
 from waD.e2ee.address import SignalAddress
+from waD.e2ee.documents import SenderKeyDocument, SessionDocument
 from waD.e2ee.errors import SignalError
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.interop import common, node, protobuf
@@ -43,6 +44,19 @@ MEMBER = groups.process_distribution(None, groups.distribution(GROUP))
 _, GROUP_LETTER = groups.encrypt(GROUP, PLAINTEXT, seeded(6))
 
 
+def documents_of(record: SessionRecord | SenderKeyRecord) -> Iterator[object]:
+    """What a record is stored as, and all that is inside."""
+    read = SessionDocument if isinstance(record, SessionRecord) else SenderKeyDocument
+    waiting: list[object] = [msgspec.json.decode(record.serialize(), type=read)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, msgspec.Struct):
+            yield value
+            waiting += (getattr(value, name) for name in value.__struct_fields__)
+        elif isinstance(value, list):
+            waiting += value
+
+
 def samples() -> list[object]:
     """At least one object of every type of the room, as secret as it can be."""
     alice, bob = ALICES.current, BOBS.current
@@ -66,6 +80,9 @@ def samples() -> list[object]:
         common.Imported(BOBS),
         common.Imported(GROUP),
         node.export_session(BOBS),
+        *documents_of(ALICES),
+        *documents_of(BOBS),
+        *documents_of(GROUP),
         SignalAddress("1", 0, 0),
         adv.AdvResult(ALICE.local.identity.public, False, 1, 2, 3, False, False),
         adv.KeyIndexList(1, 2, 3, frozenset(), False, True),
@@ -192,4 +209,4 @@ def test_secret_types_say_what_they_are() -> None:
     assert f"ratchet={curve.fingerprint(state.sender.public)}" in repr(state.sender)
     assert "skipped=1" in repr(state.receivers[-1])
     assert f"key_id={GROUP.states[0].key_id}" in repr(GROUP.states[0])
-    assert repr(record._Secret()) == "_Secret()"
+    assert repr(documents.Secret()) == "Secret()"

@@ -473,6 +473,26 @@ async def test_nothing_to_top_up(count: int) -> None:
     assert server.uploads == []
 
 
+@pytest.mark.parametrize("count", [0, 700, HIGH_WATERMARK])
+async def test_a_full_lot_by_order_whatever_the_server_has(count: int) -> None:
+    server, store = KeyServer(count=count), stored(*waiting(1, 2, 3), next_prekey_id=4)
+    assert await supplier(server, store)[0].replenish() == HIGH_WATERMARK
+    assert [len(ids) for ids in server.uploads] == [3, HIGH_WATERMARK - 3]
+    assert len(server.keys) == count + HIGH_WATERMARK
+    assert {key.state for key in store.keys.values()} == {"uploaded"}
+
+
+async def test_an_order_that_fails_is_tried_once_and_goes_on_with_the_same_keys() -> None:
+    server, store = KeyServer(faults={1: refusal(503)}), stored(next_prekey_id=50)
+    keeper, _ = supplier(server, store)
+    with pytest.raises(RequestError):
+        await keeper.replenish()
+    assert len(server.uploads) == 1
+    assert await keeper.replenish() == HIGH_WATERMARK
+    assert server.uploads[1] == server.uploads[0]
+    assert len(store.keys) == HIGH_WATERMARK
+
+
 @pytest.mark.parametrize("already_there", [False, True])
 async def test_a_few_keys_of_unknown_fate_do_not_end_a_top_up(already_there: bool) -> None:
     """The server says only once that it runs low."""
@@ -703,6 +723,26 @@ async def test_a_rotation() -> None:
     assert store.now.signed_prekeys[1] == old
     assert (store.now.rotation_candidate, store.now.last_rotation_ms) == (None, NOW)
     assert not await supplier(server, store)[0].rotate_if_due(NOW + ROTATION_MS - 1)
+
+
+async def test_a_rotation_by_order_asks_for_no_age() -> None:
+    server, store = KeyServer(), aged(NOW, 0)
+    keeper, _ = supplier(server, store)
+    assert (await keeper.rotate(NOW)).id == 6
+    assert (await keeper.rotate(NOW + 1)).id == 7
+    assert server.rotations == [6, 7]
+    assert [key.id for key in store.now.signed_prekeys] == [7, 6, 5]
+    assert not await keeper.rotate_if_due(NOW + ROTATION_MS)
+
+
+async def test_two_rotations_at_once_replace_it_twice() -> None:
+    server, store = KeyServer(), aged(NOW, 0)
+    keeper, _ = supplier(server, store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.rotate, NOW)
+        nursery.start_soon(keeper.rotate, NOW)
+    assert server.rotations == [6, 7]
+    assert [key.id for key in store.now.signed_prekeys] == [7, 6, 5]
 
 
 async def test_three_signed_prekeys_stay_usable() -> None:

@@ -110,3 +110,17 @@ async def test_a_damaged_prekey_names_itself(state: SessionState, ctx: Context) 
     with pytest.raises(ValueError, match="12"):
         await ctx.records.prekey(12)
     assert isinstance(OneTimePreKey(1, ctx.account.creds.identity).serialize(), bytes)
+
+
+async def test_damaged_prekeys_are_left_out(
+    state: SessionState, ctx: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One must not keep the others from being compared and uploaded, nor the session from being open."""
+    await ctx.account.add_prekeys(list(draw_prekeys(1, 3, (), os.urandom)), 4)
+    assert caplog.records == []
+    unit = state.unit()
+    unit.put(kinds.PREKEY, "2", b'"broken"')
+    unit.put(kinds.PREKEY, "x", b"{}")
+    await state.commit(unit)
+    assert [key.id for key in await ctx.account.prekeys()] == [1, 3]
+    assert "2 stored one-time prekeys are damaged" in caplog.text

@@ -268,7 +268,7 @@ async def test_a_damaged_counter_starts_anew(receiver: Receiver, ann: Peer, ctx:
     (key,) = await ctx.state.all_items(kinds.RETRY)
     async with ctx.state.lock:
         unit = ctx.state.unit()
-        unit.put(kinds.RETRY, key, b"rubbish")
+        unit.put(kinds.RETRY, key, b'"rubbish"')
         await ctx.state.commit(unit)
     assert retry_of(asked(await receiver.take(stanza)))["count"] == "1"
     assert Asked() == Asked(0, 0, 0)

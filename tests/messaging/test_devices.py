@@ -208,7 +208,7 @@ async def test_a_notification_overtakes_an_answer(world: World) -> None:
 async def test_a_damaged_list_is_asked_for_again(world: World) -> None:
     peer = await known(world, bob())
     unit = world.ctx.state.unit()
-    unit.put(kinds.DEVICES, str(peer.lid), b"\xc1")
+    unit.put(kinds.DEVICES, str(peer.lid), b"{}")
     await world.ctx.state.commit(unit)
     assert await world.devices.record(peer.lid) is None
     async with world.pumping():

@@ -203,7 +203,7 @@ class TestIdentity:
     async def test_device_list_and_status_key_go(self, receiver: Receiving, ann: Peer, ctx: Context) -> None:
         async with ctx.state.lock:
             unit = ctx.state.unit()
-            unit.put(kinds.DEVICES, str(ANN_LID), b"list")
+            unit.put(kinds.DEVICES, str(ANN_LID), b'"list"')
             own = SignalAddress(OWN_LID.user, 1, OWN_LID.device)
             ctx.records.put_sender_key(unit, STATUS, own, groups.create(os.urandom))
             await ctx.state.commit(unit)

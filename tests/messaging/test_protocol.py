@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -303,6 +305,8 @@ class TestSelfOnly:
         content = self.filled(ProtocolMessage.APP_STATE_SYNC_KEY_SHARE)
         empty = content.protocolMessage.appStateSyncKeyShare.keys.add()
         empty.keyId.keyId = b"unknown"
+        short = content.protocolMessage.appStateSyncKeyShare.keys.add()
+        short.keyId.keyId, short.keyData.keyData = b"shorty", bytes(31)
         node = phone.stanza(phone.enc(content), category="peer")
         reaction = await receiver.take(node)
         (receipt,) = reaction.answers
@@ -313,7 +317,11 @@ class TestSelfOnly:
         }
         stored = await ctx.state.all_items(kinds.APP_STATE_KEY)
         assert list(stored) == [b"abcdef".hex()]
-        assert Message.AppStateSyncKeyData.FromString(stored[b"abcdef".hex()]).keyData == bytes(32)
+        assert json.loads(stored[b"abcdef".hex()]) == {
+            "data": base64.b64encode(bytes(32)).decode(),
+            "fingerprint": None,
+            "ts": 0,
+        }
         assert await receiver.rows() == []
 
     async def test_history_gets_two_receipts(self, receiver: Receiver, phone: Peer) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.store.conftest import alone
 from tests.store.test_store import Counter, text
 from waD.store.errors import LeaseLost
 from waD.store.state import CACHED_ITEMS, SessionState
@@ -26,8 +26,9 @@ class Counting(Store):
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Counting]:
-    async with open_store(StoreSettings(path=tmp_path / "waD.db")) as opened:
+async def store(settings: StoreSettings) -> AsyncIterator[Counting]:
+    async with open_store(settings) as opened:
+        alone(opened)
         opened.__class__ = Counting
         assert isinstance(opened, Counting)
         yield opened
@@ -82,19 +83,19 @@ async def test_a_second_call_adds_and_reads_only_what_is_new(store: Counting, st
 
 async def test_the_units_own_changes_win(state: SessionState) -> None:
     unit = state.unit()
-    unit.put("count", "1", b"before")
+    unit.put("count", "1", b'"before"')
     await state.read_ahead(unit, {"count": ["1", "2", "3"]})
-    unit.put("count", "2", b"after")
+    unit.put("count", "2", b'"after"')
     unit.delete("count", "3")
     values = [await state.item("count", key, unit) for key in ("1", "2", "3")]
-    assert values == [b"before", b"after", None]
+    assert values == [b'"before"', b'"after"', None]
 
 
 async def test_a_rolled_back_change_shows_what_was_read(state: SessionState) -> None:
     unit = state.unit()
     await state.read_ahead(unit, {"count": ["1"]})
     with suppress(RuntimeError), unit.step():
-        unit.put("count", "1", b"wrong")
+        unit.put("count", "1", b'"wrong"')
         raise RuntimeError
     assert await state.item("count", "1", unit) == b"1"
 
@@ -125,37 +126,37 @@ async def test_other_units_and_readers_without_one_see_the_present(state: Sessio
     unit = state.unit()
     await state.read_ahead(unit, {"count": ["1"]}, ["B1"])
     other = state.unit()
-    other.put("count", "1", b"new")
+    other.put("count", "1", b'"new"')
     other.add_message(text("B1"))
     await state.commit(other)
-    assert await state.item("count", "1") == b"new"
+    assert await state.item("count", "1") == b'"new"'
     assert await state.find_message("B1")
-    assert await state.item("count", "1", unit) == b"new"
+    assert await state.item("count", "1", unit) == b'"new"'
     assert await state.find_message("B1", unit=unit)
 
 
 async def test_nothing_outlives_the_commit(store: Counting, state: SessionState) -> None:
     unit = state.unit()
     await state.read_ahead(unit, {"count": ["1"]}, ["B1"])
-    unit.put("count", "1", b"new")
+    unit.put("count", "1", b'"new"')
     unit.add_message(text("B1"))
     await state.commit(unit)
-    assert await state.item("count", "1", unit) == b"new"
+    assert await state.item("count", "1", unit) == b'"new"'
     assert await state.find_message("B1", unit=unit)
     fresh = await store.attach(state.session_id, "later")
-    assert await fresh.item("count", "1") == b"new"
+    assert await fresh.item("count", "1") == b'"new"'
 
 
 async def test_nothing_outlives_a_commit_that_failed(store: Counting, state: SessionState) -> None:
     unit = state.unit()
     await state.read_ahead(unit, {"count": ["1"]})
-    unit.put("count", "2", b"new")
+    unit.put("count", "2", b'"new"')
     owner = await store.attach(state.session_id, "another owner")
     with pytest.raises(LeaseLost):
         await state.commit(unit)
     theirs = owner.unit()
-    theirs.put("count", "1", b"theirs")
+    theirs.put("count", "1", b'"theirs"')
     await owner.commit(theirs)
-    assert await state.item("count", "1", state.unit()) in (b"1", b"theirs")
+    assert await state.item("count", "1", state.unit()) in (b"1", b'"theirs"')
     unit.items.clear()
-    assert await state.item("count", "1", unit) == b"theirs"
+    assert await state.item("count", "1", unit) == b'"theirs"'

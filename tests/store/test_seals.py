@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.store.conftest import Raw
 from tests.store.test_store import queued, text
 from waD.store.errors import LeaseLost, StoreDamaged
 from waD.store.model import UNDECRYPTABLE, SealInfo, SessionRow
 from waD.store.seals import DAY_MS, DAYS, NEWEST, ROUTINE, superfluous
 from waD.store.state import SessionState
-from waD.store.store import Store, StoreSettings, open_store
+from waD.store.store import Store
 
 MONTH = 30 * DAY_MS
 REASONS = ["periodic", "shutdown", "pre_reset", "pre_restore", "manual"]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "waD.db"
-
-
-@pytest.fixture
-async def store(database: Path) -> AsyncIterator[Store]:
-    async with open_store(StoreSettings(path=database)) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -39,9 +26,9 @@ async def state(store: Store) -> SessionState:
     row = await store.create_session("alerts")
     state = await store.attach(row.id, "test")
     unit = state.unit()
-    unit.set_creds(b"first")
-    unit.put("session", "2.0", b"ratchet")
-    unit.put("identity", "2.0", bytes(32))
+    unit.set_creds(b'"first"')
+    unit.put("session", "2.0", b'"ratchet"')
+    unit.put("identity", "2.0", b'"trusted"')
     await state.commit(unit)
     return state
 
@@ -50,7 +37,7 @@ async def row_of(store: Store) -> SessionRow:
     return await store.require_session("alerts")
 
 
-async def put(state: SessionState, key: str, value: bytes = b"x") -> None:
+async def put(state: SessionState, key: str, value: bytes = b'"x"') -> None:
     unit = state.unit()
     unit.put("session", key, value)
     await state.commit(unit)
@@ -106,12 +93,12 @@ def test_whatever_there_is(made: list[tuple[int, str]], undo_ms: int) -> None:
 
 async def test_a_seal_holds_everything_and_is_read_back(store: Store, state: SessionState) -> None:
     version = await store.seal(state.session_id, "manual")
-    await put(state, "2.0", b"later")
+    await put(state, "2.0", b'"later"')
     (info,) = await store.seals(state.session_id)
     assert (info.version, info.reason, info.item_count) == (version, "manual", 2)
     sealed = await store.sealed(state.session_id, info)
-    assert sealed.creds == b"first"
-    assert sealed.items == {("session", "2.0"): b"ratchet", ("identity", "2.0"): bytes(32)}
+    assert sealed.creds == b'"first"'
+    assert sealed.items == {("session", "2.0"): b'"ratchet"', ("identity", "2.0"): b'"trusted"'}
     assert "ratchet" not in repr(sealed)
 
 
@@ -126,19 +113,21 @@ async def test_only_changed_keys_make_another_one(store: Store, state: SessionSt
     await put(state, "3.0")
     assert await store.seal(state.session_id, "periodic", if_changed=True) > 0
     unit = state.unit()
-    unit.set_creds(b"second")
+    unit.set_creds(b'"second"')
     await state.commit(unit)
     assert await store.seal(state.session_id, "shutdown", if_changed=True) > 0
     assert [one.reason for one in await store.seals(state.session_id)] == ["shutdown", "periodic", "periodic"]
 
 
-async def test_a_seal_that_was_changed_is_refused(store: Store, state: SessionState, database: Path) -> None:
+async def test_a_seal_that_was_changed_is_refused(
+    store: Store, state: SessionState, raw: Raw, backend: str
+) -> None:
     await store.seal(state.session_id, "manual")
     (info,) = await store.seals(state.session_id)
-    with sqlite3.connect(database) as db:
-        db.execute("UPDATE wa_auth_sealed SET document=CAST(replace(document, 'Zmly', 'Zmlz') AS BLOB)")
-    db.close()
-    with pytest.raises(StoreDamaged, match="checksum"):
+    document = "document" if backend == "sqlite" else "document::text"
+    changed = f"replace(replace({document}, 'first', 'other'), '\"data\":', '\"data\":\"AAAA\",\"x\":')"
+    raw(f"UPDATE wa_auth_sealed SET document={changed}{'' if backend == 'sqlite' else '::jsonb'}")
+    with pytest.raises(StoreDamaged, match=r"damaged|checksum"):
         await store.sealed(state.session_id, info)
     with pytest.raises(StoreDamaged, match="gone"):
         await store.sealed(state.session_id, seal(77, 0))
@@ -164,11 +153,14 @@ async def test_a_restore_replaces_keys_and_keeps_the_rest(store: Store, state: S
     await state.commit(unit)
     await state.item("session", "2.0")  # in the cache
     done = await state.restore_auth(
-        b"old", {("session", "9.0"): b"stale"}, {"me_pn": "1:2@s.whatsapp.net"}, ("auth:restored", {"why": 1})
+        b'"old"',
+        {("session", "9.0"): b'"stale"'},
+        {"me_pn": "1:2@s.whatsapp.net"},
+        ("auth:restored", {"why": 1}),
     )
-    assert state.creds == b"old"
+    assert state.creds == b'"old"'
     assert await state.item("session", "2.0") is None
-    assert await state.all_items("session") == {"9.0": b"stale"}
+    assert await state.all_items("session") == {"9.0": b'"stale"'}
     assert done.held == 1
     assert [row.stanza for row in await state.outbox(("held",))] == [None]
     (event,) = done.events
@@ -179,14 +171,14 @@ async def test_a_restore_replaces_keys_and_keeps_the_rest(store: Store, state: S
     assert len(await store.messages(state.session_id)) == 1
     newest, *_ = await store.seals(state.session_id)
     assert newest.reason == "pre_restore"
-    assert (await store.sealed(state.session_id, newest)).creds == b"first"
-    await put(state, "9.0", b"goes on")
+    assert (await store.sealed(state.session_id, newest)).creds == b'"first"'
+    await put(state, "9.0", b'"goes on"')
 
 
 async def test_only_the_owner_restores(store: Store, state: SessionState) -> None:
     await store.attach(state.session_id, "somebody else")
     with pytest.raises(LeaseLost):
-        await state.restore_auth(b"old", {}, {}, ("auth:restored", {}))
+        await state.restore_auth(b'"old"', {}, {}, ("auth:restored", {}))
     assert (await row_of(store)).auth_epoch == 1
     assert await store.seals(state.session_id) == []
 

@@ -1,17 +1,18 @@
-"""The embedded store: units, group commit, fencing, history, outbox, retention."""
+"""The store on every database: units, group commit, fencing, history, outbox, retention."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 import trio
 
+from tests.store.conftest import Raw, alone
 from waD.store.engine import CommitUnit
 from waD.store.errors import CursorExpired, LeaseLost, SessionUnknown, StorageUnavailable
 from waD.store.model import UNDECRYPTABLE, DisconnectRecord, EventRow, MessageRow, OutboxRow
@@ -36,10 +37,8 @@ class Counter(msgspec.Struct, frozen=True):
         return cls(int(data))
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(StoreSettings(path=tmp_path / "state" / "waD.db")) as opened:
-        yield opened
+IN_A_FILE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+"""Of tests that are about the file."""
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def queued(message_id: str = "OUT1", client_ref: str = "ref") -> OutboxRow:
 
 async def test_a_unit_is_there_whole(store: Store, state: SessionState) -> None:
     unit = state.unit()
-    unit.put("session", "2.0", b"ratchet")
+    unit.put("session", "2.0", b'"ratchet"')
     unit.set_creds(b"{}")
     unit.set_session(me_lid="1:7@lid", last_message_at=9)
     unit.add_message(text(content={"quoted": "A0"}))
@@ -78,7 +77,7 @@ async def test_a_unit_is_there_whole(store: Store, state: SessionState) -> None:
     unit.event("message:new", {"id": "A1"})
     committed = await state.commit(unit)
     assert committed.version == 1
-    assert await state.item("session", "2.0") == b"ratchet"
+    assert await state.item("session", "2.0") == b'"ratchet"'
     assert state.creds == b"{}"
     row = await store.session("alerts")
     assert row is not None
@@ -104,28 +103,27 @@ async def test_a_unit_is_there_whole(store: Store, state: SessionState) -> None:
     )
 
 
-async def test_what_was_committed_survives_a_reopening(tmp_path: Path) -> None:
-    settings = StoreSettings(path=tmp_path / "waD.db")
+async def test_what_was_committed_survives_a_reopening(settings: StoreSettings) -> None:
     async with open_store(settings) as store:
         row = await store.create_session("alerts")
-        state = await store.attach(row.id, "one")
+        state = await alone(store).attach(row.id, "one")
         unit = state.unit()
-        unit.put("prekey", "1", b"key")
-        unit.set_creds(b"creds")
+        unit.put("prekey", "1", b'"key"')
+        unit.set_creds(b'"creds"')
         unit.event("connection:status", {})
         await state.commit(unit)
     async with open_store(settings) as store:
-        state = await store.attach(row.id, "two")
-        assert state.creds == b"creds"
-        assert await state.item("prekey", "1") == b"key"
-        assert await state.all_items("prekey") == {"1": b"key"}
+        state = await alone(store).attach(row.id, "two")
+        assert state.creds == b'"creds"'
+        assert await state.item("prekey", "1") == b'"key"'
+        assert await state.all_items("prekey") == {"1": b'"key"'}
         assert await store.last_cursor() == 1
 
 
 async def test_nothing_of_a_refused_unit_is_there(store: Store, state: SessionState) -> None:
     await state.commit(_with_outbox(state, "OUT1", "ref"))
     unit = _with_outbox(state, "OUT2", "ref")
-    unit.put("session", "2.0", b"ratchet")
+    unit.put("session", "2.0", b'"ratchet"')
     unit.event("message:status", {})
     with pytest.raises(ValueError, match="refused"):
         await state.commit(unit)
@@ -140,7 +138,7 @@ def _with_outbox(state: SessionState, message_id: str, client_ref: str) -> Unit:
     return unit
 
 
-async def test_a_bad_unit_does_not_take_its_neighbours_along(store: Store, tmp_path: Path) -> None:
+async def test_a_bad_unit_does_not_take_its_neighbours_along(store: Store) -> None:
     states = [await store.attach((await store.create_session(f"s{n}")).id, "test") for n in range(3)]
     bad = states[1].unit()
     bad.set_session(no_such_column=1)
@@ -190,7 +188,7 @@ async def test_events_are_published_in_the_order_of_their_cursors(store: Store, 
 async def test_an_old_owner_commits_nothing(store: Store, state: SessionState) -> None:
     successor = await store.attach(state.session_id, "successor")
     unit = state.unit()
-    unit.put("session", "2.0", b"ratchet")
+    unit.put("session", "2.0", b'"ratchet"')
     with pytest.raises(LeaseLost):
         await state.commit(unit)
     with pytest.raises(LeaseLost):
@@ -266,13 +264,13 @@ async def test_a_read_that_a_commit_overtakes_is_not_remembered(
         if query == store.engine.items and not overtaken.is_set():
             overtaken.set()
             unit = state.unit()
-            unit.put("session", "a", b"new")
+            unit.put("session", "a", b'"new"')
             await state.commit(unit)
         return found
 
     monkeypatch.setattr(store, "read", slow)
     await state.item("session", "a")
-    assert await state.item("session", "a") == b"new"
+    assert await state.item("session", "a") == b'"new"'
 
 
 async def test_a_commit_is_not_in_doubt_when_it_is_cancelled(state: SessionState) -> None:
@@ -307,7 +305,9 @@ async def test_an_undecryptable_message_is_resolved_and_others_stay(state: Sessi
     assert (row.kind, row.body, row.revoked_at) == ("text", "hi", 8)
 
 
-async def test_history_is_paged_newest_first_and_never_deleted(store: Store, state: SessionState) -> None:
+async def test_history_is_paged_newest_first_and_never_deleted(
+    store: Store, state: SessionState, raw: Raw
+) -> None:
     unit = state.unit()
     for n in range(5):
         unit.add_message(text(f"M{n}"))
@@ -316,10 +316,8 @@ async def test_history_is_paged_newest_first_and_never_deleted(store: Store, sta
     assert [row.message_id for row in first] == ["M4", "M3"]
     rest = await store.messages(state.session_id, chats=["2@lid"], before_seq=first[-1].seq)
     assert [row.message_id for row in rest] == ["M2", "M1", "M0"]
-    engine = store.engine
-    assert isinstance(engine, SqliteEngine)
-    with pytest.raises(sqlite3.IntegrityError, match="WA001"):
-        engine._db.execute("DELETE FROM whatsapp_messages")
+    with pytest.raises((sqlite3.Error, psycopg.Error), match="WA001"):
+        raw("DELETE FROM whatsapp_messages")
 
 
 async def test_the_outbox_by_reference_and_state(state: SessionState) -> None:
@@ -335,17 +333,17 @@ async def test_the_outbox_by_reference_and_state(state: SessionState) -> None:
     assert await state.outbox(("sent",)) == []
 
 
-async def test_a_reset_seals_and_keeps_history(store: Store, state: SessionState, tmp_path: Path) -> None:
+async def test_a_reset_seals_and_keeps_history(store: Store, state: SessionState) -> None:
     unit = state.unit()
-    unit.set_creds(b"old")
-    unit.put("session", "2.0", b"ratchet")
+    unit.set_creds(b'"old"')
+    unit.put("session", "2.0", b'"ratchet"')
     unit.add_message(text())
     unit.enqueue(queued())
     unit.event("message:new", {})
     unit.set_session(last_disconnect=DisconnectRecord(cause="f401", code=401, at_ms=3, detail={"age": 1}))
     await state.commit(unit)
-    assert await state.reset_auth(b"new") == 1
-    assert state.creds == b"new"
+    assert await state.reset_auth(b'"new"') == 1
+    assert state.creds == b'"new"'
     assert await state.all_items("session") == {}
     assert len(await store.messages(state.session_id)) == len(await store.events()) == 1
     assert [row.state for row in await state.outbox(("held",))] == ["held"]
@@ -355,11 +353,10 @@ async def test_a_reset_seals_and_keeps_history(store: Store, state: SessionState
         2,
         DisconnectRecord(cause="f401", code=401, at_ms=3, detail={"age": 1}),
     )
-    with sqlite3.connect(tmp_path / "state" / "waD.db") as db:
-        ((document, reason),) = db.execute("SELECT document, reason FROM wa_auth_sealed")
-    db.close()
-    assert reason == "pre_reset"
-    assert msgspec.json.decode(document)["items"] == [["session", "2.0", "cmF0Y2hldA=="]]
+    (info,) = await store.seals(state.session_id)
+    assert info.reason == "pre_reset"
+    sealed = await store.sealed(state.session_id, info)
+    assert (sealed.creds, sealed.items) == (b'"old"', {("session", "2.0"): b'"ratchet"'})
 
 
 async def test_a_retired_session_comes_back_as_itself(store: Store) -> None:
@@ -398,9 +395,8 @@ async def test_retention_and_expired_cursors(store: Store, state: SessionState) 
     assert (await store.append_event(None, "alert:raised", {})).cursor == events[-1].cursor + 1
 
 
-async def test_a_crowded_log_loses_its_oldest(tmp_path: Path) -> None:
-    settings = StoreSettings(path=tmp_path / "waD.db", events_per_session=2)
-    async with open_store(settings) as store:
+async def test_a_crowded_log_loses_its_oldest(settings: StoreSettings) -> None:
+    async with open_store(msgspec.structs.replace(settings, events_per_session=2)) as store:
         row = await store.create_session("alerts")
         for _ in range(5):
             await store.append_event(row.id, "message:new", {})
@@ -418,6 +414,7 @@ async def test_events_by_session_type_and_page(store: Store) -> None:
     assert [event.cursor for event in await store.events(after=2, limit=2)] == [3, 4]
 
 
+@IN_A_FILE
 async def test_files_are_closed_to_others(store: Store, state: SessionState, tmp_path: Path) -> None:
     for path in (tmp_path / "state").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -425,13 +422,14 @@ async def test_files_are_closed_to_others(store: Store, state: SessionState, tmp
     assert os.listdir(tmp_path) == ["state"]
 
 
-async def test_a_closed_store_says_so(tmp_path: Path) -> None:
-    async with open_store(StoreSettings(path=tmp_path / "waD.db")) as store:
+async def test_a_closed_store_says_so(settings: StoreSettings) -> None:
+    async with open_store(settings) as store:
         pass
     with pytest.raises(StorageUnavailable, match="closed"):
         await store.create_session("late")
 
 
+@IN_A_FILE
 async def test_a_full_disk_fails_loudly_and_changes_nothing(store: Store, state: SessionState) -> None:
     engine = store.engine
     assert isinstance(engine, SqliteEngine)
@@ -451,13 +449,13 @@ async def test_a_full_disk_fails_loudly_and_changes_nothing(store: Store, state:
 async def test_item_keys_by_prefix_see_the_unit(state: SessionState) -> None:
     unit = state.unit()
     for key in ("15.0", "15.1", "150.0", "16.0"):
-        unit.put("session", key, b"x")
-    unit.put("identity", "15.2", b"x")
+        unit.put("session", key, b'"x"')
+    unit.put("identity", "15.2", b'"x"')
     await state.commit(unit)
     assert await state.item_keys("session", "15.") == ["15.0", "15.1"]
     later = state.unit()
     later.delete("session", "15.0")
-    later.put("session", "15.9", b"y")
+    later.put("session", "15.9", b'"y"')
     assert await state.item_keys("session", "15.", later) == ["15.1", "15.9"]
     assert await state.item_keys("session", "15.") == ["15.0", "15.1"]
 
@@ -491,7 +489,7 @@ async def test_a_fault_in_one_unit_takes_no_other_along(store: Store, state: Ses
     other = await store.attach((await store.create_session("other")).id, "test")
     bad, good = state.unit(), other.unit()
     bad.put("session", "1.0", Unwritable())
-    good.put("session", "1.0", b"fine")
+    good.put("session", "1.0", b'"fine"')
     outcomes: list[str] = []
 
     async def commit(owner: SessionState, unit: Unit) -> None:
@@ -505,9 +503,9 @@ async def test_a_fault_in_one_unit_takes_no_other_along(store: Store, state: Ses
         nursery.start_soon(commit, other, good)
     assert len(outcomes) == 1
     assert "unforeseen" in outcomes[0]
-    assert await other.item("session", "1.0") == b"fine"
+    assert await other.item("session", "1.0") == b'"fine"'
     again = state.unit()
-    again.put("session", "1.0", b"later")
+    again.put("session", "1.0", b'"later"')
     await state.commit(again)
 
 
@@ -518,10 +516,10 @@ async def test_a_crowd_of_new_items_drives_nothing_out(store: Store, state: Sess
     crowd = state.unit()
     crowd.put("counter", "busy", Counter(2))
     for number in range(CACHED_ITEMS + 1):
-        crowd.put("prekey", str(number), b"key")
+        crowd.put("prekey", str(number), b'"key"')
     await state.commit(crowd)
     known = await state.record("counter", "busy", Counter.parse)
     assert known is await state.record("counter", "busy", Counter.parse)
     assert known == Counter(2)
     assert len(await state.all_items("prekey")) == CACHED_ITEMS + 1
-    assert await state.item("prekey", "7") == b"key"
+    assert await state.item("prekey", "7") == b'"key"'

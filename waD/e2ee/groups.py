@@ -11,7 +11,16 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from waD.e2ee import curve, skipped
+from waD.e2ee import curve, documents, skipped
+from waD.e2ee.documents import (
+    FORMAT_VERSION,
+    Key,
+    SenderKeyDocument,
+    SenderKeyStateDocument,
+    UInt32,
+    with_type,
+    without_type,
+)
 from waD.e2ee.errors import SignalError, malformed
 from waD.e2ee.kdf import hkdf, hmac_sha256
 from waD.e2ee.limits import (
@@ -32,9 +41,8 @@ from waD.e2ee.messages import (
     parse_sender_key_message,
 )
 from waD.e2ee.ratchet import CHAIN_LABEL, SEED_LABEL, advance, aes_cbc_decrypt, aes_cbc_encrypt
-from waD.e2ee.record import Key, SeedEntries, UInt32
+from waD.e2ee.record import SeedEntries
 
-FORMAT_VERSION: Final = 1
 MESSAGE_INFO: Final = b"WhisperGroup"
 _KEY_MATERIAL: Final = 48
 _IV_LENGTH: Final = 16
@@ -71,26 +79,59 @@ class SenderKeyRecord(Struct, frozen=True, gc=False, array_like=True):
 
     def serialize(self) -> bytes:
         """Return the stored form."""
-        return _VERSION_BYTE + _encode(self)
+        return documents.encode(
+            SenderKeyDocument([_state_document(state) for state in self.states], FORMAT_VERSION)
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> SenderKeyRecord:
         """Read the stored form; raises SignalError(malformed) on anything else."""
-        if not 1 < len(data) <= MAX_RECORD_SIZE or data[0] != FORMAT_VERSION:
-            raise malformed(f"a sender-key record of {len(data)} bytes, or of an unknown format version")
-        try:
-            record = _decode(memoryview(data)[1:])
-        except msgspec.DecodeError:
-            raise malformed("a sender-key record that does not follow its format") from None
-        for state in record.states:
-            if not skipped.is_well_formed(state.seeds, skipped.SEED_ENTRY, state.iteration):
-                raise malformed("skipped keys that do not belong to their sender key")
-        return record
+        if data[:1] == _EARLIER:
+            return _parse_earlier(data)
+        document = documents.decode(_decoder, data, "sender-key record")
+        return cls(tuple([state_of(state) for state in document.states]))
 
 
-_VERSION_BYTE: Final = bytes((FORMAT_VERSION,))
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(SenderKeyRecord).decode
+_decoder: Final = msgspec.json.Decoder(SenderKeyDocument)
+_EARLIER: Final = b"\x01"
+"""Format version of the earlier form, msgpack."""
+_decode_earlier: Final = msgspec.msgpack.Decoder(SenderKeyRecord).decode
+
+
+def _state_document(state: SenderKeyState) -> SenderKeyStateDocument:
+    keys, times = documents.list_keys(state.seeds)
+    return SenderKeyStateDocument(
+        ck=state.chain_key,
+        i=state.iteration,
+        id=state.key_id,
+        mk=keys,
+        mt=times,
+        priv=state.private,
+        pub=with_type(state.public),
+    )
+
+
+def state_of(document: SenderKeyStateDocument) -> SenderKeyState:
+    """A stored sender key; raises SignalError(malformed)."""
+    seeds, triples = documents.pack_keys(document.mk, document.mt, document.i)
+    if triples:
+        raise malformed("a skipped sender key without its seed")
+    return SenderKeyState(
+        document.id, document.i, document.ck, without_type(document.pub), document.priv, seeds
+    )
+
+
+def _parse_earlier(data: bytes) -> SenderKeyRecord:
+    if len(data) > MAX_RECORD_SIZE:
+        raise malformed(f"a sender-key record of {len(data)} bytes")
+    try:
+        record = _decode_earlier(memoryview(data)[1:])
+    except msgspec.DecodeError:
+        raise malformed("a sender-key record that does not follow its earlier format") from None
+    for state in record.states:
+        if not skipped.is_well_formed(state.seeds, skipped.SEED_ENTRY, state.iteration):
+            raise malformed("skipped keys that do not belong to their sender key")
+    return record
 
 
 def create(random: Callable[[int], bytes]) -> SenderKeyRecord:
@@ -242,7 +283,7 @@ def _remembered(state: SenderKeyState, passed: list[bytes], now_ms: int) -> byte
         if 0 < stored < limit:
             seeds = skipped.drop_older(seeds, skipped.SEED_ENTRY, limit)
     if passed:
-        seeds = skipped.append(seeds, state.iteration, passed, now_ms)
+        seeds = skipped.append(seeds, state.iteration, passed, skipped.stamp(now_ms))
     surplus = len(seeds) // skipped.SEED_ENTRY - MAX_SKIPPED_KEYS
     return skipped.drop_lowest(seeds, skipped.SEED_ENTRY, surplus) if surplus > 0 else seeds
 

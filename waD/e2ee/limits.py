@@ -50,7 +50,7 @@ MAX_WIRE_FIELDS: Final = 16
 """Protobuf fields read from one message; the layouts have at most eight."""
 
 MAX_RECORD_SIZE: Final = 1 << 24
-"""Bytes of one stored record. 41 states full of skipped keys stay below 4 MiB."""
+"""Bytes of one stored record. 41 states full of skipped keys stay below 12 MiB."""
 
 MAX_FOREIGN_RECORD_SIZE: Final = 1 << 25
 """Bytes of one foreign record at import: some clients never prune theirs."""

@@ -156,7 +156,7 @@ def _find_keys(chain: ReceiverChain, counter: int, now_ms: int) -> _Found:
     if jump > MAX_FORWARD_JUMP:
         raise SignalError("too_far", f"counter {counter} is {jump} ahead of the chain", counter=counter)
     passed, chain_key = advance(chain.key, jump)
-    seeds = skipped.append(chain.seeds, chain.next, passed, now_ms) if passed else chain.seeds
+    seeds = skipped.append(chain.seeds, chain.next, passed, skipped.stamp(now_ms)) if passed else chain.seeds
     keys = message_keys(hmac_sha256(chain_key, SEED_LABEL))
     after = hmac_sha256(chain_key, CHAIN_LABEL)
     return _Found(keys, ReceiverChain(chain.ratchet, counter + 1, after, seeds, chain.triples))

@@ -3,59 +3,52 @@
 Everything here is immutable. A step builds new chains and states around the parts that did not change, so a
 failed step leaves nothing behind and a successful one copies little. Public keys have 32 bytes.
 
-Stored form: a format-version byte, then a msgpack array of the fields in order.
+Stored form: the JSON document of `waD.e2ee.documents`. The form of earlier versions, a format-version byte and a
+msgpack array of the fields in order, is still read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from waD.e2ee import skipped
+from waD.e2ee import documents, skipped
 from waD.e2ee.curve import fingerprint
+from waD.e2ee.documents import (
+    FORMAT_VERSION,
+    Key,
+    Milliseconds,
+    PendingDocument,
+    PreKeyId,
+    ReceiverChainDocument,
+    ReprItems,
+    Secret,
+    SenderChainDocument,
+    SessionDocument,
+    StateDocument,
+    UInt32,
+    with_type,
+    without_type,
+)
 from waD.e2ee.errors import malformed
 from waD.e2ee.limits import (
     MAX_ARCHIVED_SESSIONS,
     MAX_COUNTER,
     MAX_OPEN_RECEIVER_CHAINS,
-    MAX_PREKEY_ID,
     MAX_RECEIVER_CHAINS,
     MAX_RECORD_SIZE,
     MAX_SKIPPED_KEYS,
-    MAX_UINT32,
     SKIPPED_KEY_LIFETIME_MS,
 )
 
-FORMAT_VERSION: Final = 1
-
-Key: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
-UInt32: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_UINT32)]
-PreKeyId: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_PREKEY_ID)]
-Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 SeedEntries: TypeAlias = Annotated[bytes, Meta(max_length=MAX_SKIPPED_KEYS * skipped.SEED_ENTRY)]
 TripleEntries: TypeAlias = Annotated[bytes, Meta(max_length=MAX_SKIPPED_KEYS * skipped.TRIPLE_ENTRY)]
 
-_ReprItems: TypeAlias = list[tuple[str, object]]
 
-
-class _Secret(Struct, frozen=True, gc=False):
-    """A struct whose fields are never printed; subclasses say which facts are public."""
-
-    def _facts(self) -> _ReprItems:
-        return []
-
-    def __repr__(self) -> str:
-        facts = ", ".join(f"{name}={value}" for name, value in self._facts())
-        return f"{type(self).__name__}({facts})"
-
-    def __rich_repr__(self) -> _ReprItems:
-        return self._facts()
-
-
-class SenderChain(_Secret, frozen=True, gc=False, array_like=True):
+class SenderChain(Secret, frozen=True, gc=False, array_like=True):
     """Our ratchet key pair and sending chain; `next` is the counter of the next message."""
 
     public: Key
@@ -63,11 +56,11 @@ class SenderChain(_Secret, frozen=True, gc=False, array_like=True):
     next: UInt32
     key: Key
 
-    def _facts(self) -> _ReprItems:
+    def _facts(self) -> ReprItems:
         return [("ratchet", fingerprint(self.public)), ("next", self.next)]
 
 
-class ReceiverChain(_Secret, frozen=True, gc=False, array_like=True):
+class ReceiverChain(Secret, frozen=True, gc=False, array_like=True):
     """A receiving chain of the peer's ratchet key; `key` None means closed: only skipped keys are left."""
 
     ratchet: Key
@@ -76,7 +69,7 @@ class ReceiverChain(_Secret, frozen=True, gc=False, array_like=True):
     seeds: SeedEntries = b""
     triples: TripleEntries = b""
 
-    def _facts(self) -> _ReprItems:
+    def _facts(self) -> ReprItems:
         return [("ratchet", fingerprint(self.ratchet)), ("next", self.next), ("skipped", self.skipped_count)]
 
     @property
@@ -93,7 +86,7 @@ class PendingPreKey(Struct, frozen=True, gc=False, array_like=True):
     base_key: Key
 
 
-class SessionState(_Secret, frozen=True, gc=False, array_like=True):
+class SessionState(Secret, frozen=True, gc=False, array_like=True):
     """One session. Receiving chains stand oldest first; times are in ms, 0 unknown.
 
     `own_base`: we made the base key, None when an import could not tell. `closed_ms` None: never archived.
@@ -116,7 +109,7 @@ class SessionState(_Secret, frozen=True, gc=False, array_like=True):
     closed_ms: Milliseconds | None = None
     stale: bool = False
 
-    def _facts(self) -> _ReprItems:
+    def _facts(self) -> ReprItems:
         return [
             ("base", fingerprint(self.base_key)),
             ("remote", fingerprint(self.remote_identity)),
@@ -143,20 +136,19 @@ class SessionRecord(Struct, frozen=True, gc=False, array_like=True):
 
     def serialize(self) -> bytes:
         """Return the stored form."""
-        return _VERSION_BYTE + _encode(self)
+        current = None if self.current is None else _state_document(self.current)
+        archived = [_state_document(state) for state in self.archived]
+        return documents.encode(SessionDocument(current, archived, FORMAT_VERSION))
 
     @classmethod
     def parse(cls, data: bytes) -> SessionRecord:
         """Read the stored form; raises SignalError(malformed) on anything else."""
-        if not 1 < len(data) <= MAX_RECORD_SIZE or data[0] != FORMAT_VERSION:
-            raise malformed(f"a session record of {len(data)} bytes, or of an unknown format version")
-        try:
-            record = _decode(memoryview(data)[1:])
-        except msgspec.DecodeError:
-            raise malformed("a session record that does not follow its format") from None
-        for state in record.states():
-            _check_skipped(state)
-        return record
+        if data[:1] == _EARLIER:
+            return _parse_earlier(data)
+        document = documents.decode(_decoder, data, "session record")
+        current = None if document.cur is None else state_of(document.cur)
+        archived = tuple(state_of(state) for state in document.prev)
+        return cls(current, archived, oldest_time((document.cur, *document.prev)))
 
     def states(self) -> Iterator[SessionState]:
         """Yield the current state, then the archived ones, newest first."""
@@ -170,9 +162,95 @@ class SessionRecord(Struct, frozen=True, gc=False, array_like=True):
         return self.current is not None and not self.current.stale
 
 
-_VERSION_BYTE: Final = bytes((FORMAT_VERSION,))
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(SessionRecord).decode
+_decoder: Final = msgspec.json.Decoder(SessionDocument)
+_EARLIER: Final = b"\x01"
+_decode_earlier: Final = msgspec.msgpack.Decoder(SessionRecord).decode
+
+
+def _state_document(state: SessionState) -> StateDocument:
+    sender, pending = state.sender, state.pending
+    return StateDocument(
+        bk=with_type(state.base_key),
+        lid=with_type(state.local_identity),
+        lreg=state.local_registration_id,
+        own=state.own_base,
+        pc=state.previous_counter,
+        pp=None if pending is None else _pending_document(pending),
+        rc=[_receiver_document(chain) for chain in state.receivers],
+        rid=with_type(state.remote_identity),
+        rk=state.root_key,
+        rreg=state.remote_registration_id,
+        sc=SenderChainDocument(sender.next, sender.key, sender.private, with_type(sender.public)),
+        stale=state.stale,
+        t0=state.created_ms,
+        tc=state.closed_ms,
+        tu=state.used_ms,
+    )
+
+
+def _pending_document(pending: PendingPreKey) -> PendingDocument:
+    return PendingDocument(bk=with_type(pending.base_key), id=pending.prekey_id, sid=pending.signed_prekey_id)
+
+
+def _receiver_document(chain: ReceiverChain) -> ReceiverChainDocument:
+    keys, times = documents.list_keys(chain.seeds, chain.triples)
+    return ReceiverChainDocument(i=chain.next, k=chain.key, mk=keys, mt=times, pub=with_type(chain.ratchet))
+
+
+def state_of(document: StateDocument) -> SessionState:
+    """A stored session; raises SignalError(malformed)."""
+    sender, pending = document.sc, document.pp
+    state = SessionState(
+        without_type(document.lid),
+        without_type(document.rid),
+        document.lreg,
+        document.rreg,
+        document.rk,
+        document.pc,
+        SenderChain(without_type(sender.pub), sender.priv, sender.i, sender.k),
+        tuple([_receiver_of(chain) for chain in document.rc]),
+        None if pending is None else PendingPreKey(pending.id, pending.sid, without_type(pending.bk)),
+        without_type(document.bk),
+        document.own,
+        document.t0,
+        document.tu,
+        document.tc,
+        document.stale,
+    )
+    if sum(len(chain.mk) for chain in document.rc) > MAX_SKIPPED_KEYS:
+        raise malformed(f"more than {MAX_SKIPPED_KEYS} skipped keys in a session")
+    return state
+
+
+def _receiver_of(document: ReceiverChainDocument) -> ReceiverChain:
+    seeds, triples = documents.pack_keys(document.mk, document.mt, document.i)
+    return ReceiverChain(without_type(document.pub), document.i, document.k, seeds, triples)
+
+
+def oldest_time(states: Iterable[StateDocument | None]) -> int:
+    """The earliest known time of any skipped key in ms, 0 when there is none."""
+    times = [
+        time
+        for state in states
+        if state is not None
+        for chain in state.rc
+        if chain.mt is not None
+        for time, _ in chain.mt
+        if time
+    ]
+    return min(times, default=0)
+
+
+def _parse_earlier(data: bytes) -> SessionRecord:
+    if len(data) > MAX_RECORD_SIZE:
+        raise malformed(f"a session record of {len(data)} bytes")
+    try:
+        record = _decode_earlier(memoryview(data)[1:])
+    except msgspec.DecodeError:
+        raise malformed("a session record that does not follow its earlier format") from None
+    for state in record.states():
+        _check_skipped(state)
+    return record
 
 
 def expire_skipped(record: SessionRecord, now_ms: int) -> SessionRecord:

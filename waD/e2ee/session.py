@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from waD.e2ee import curve, ratchet, x3dh
+from waD.e2ee import curve, ratchet, skipped, x3dh
 from waD.e2ee.errors import SignalError, malformed
 from waD.e2ee.limits import MAX_ARCHIVED_SESSIONS
 from waD.e2ee.messages import (
@@ -316,7 +316,7 @@ def _finished(record: SessionRecord, touched: SessionState, now_ms: int) -> Sess
     if record.oldest_skipped_ms:
         return expire_skipped(record, now_ms)
     if any(chain.seeds for chain in touched.receivers):
-        return SessionRecord(record.current, record.archived, now_ms)
+        return SessionRecord(record.current, record.archived, skipped.stamp(now_ms))
     return record
 
 

@@ -1,7 +1,7 @@
 """Keys of messages that have not arrived, packed into one immutable byte string per chain.
 
-A chain keeps up to 2000 of them and is written with every message, so they are kept as they will be written:
-entries of counter (4 bytes), time stored in ms (8 bytes) and key material, big-endian, counters ascending.
+A chain keeps up to 2000 of them and changes with every message, so they are kept in one piece: entries of counter
+(4 bytes), time stored in ms (8 bytes) and key material, big-endian, counters ascending.
 A *seed* is the 32-byte message seed (pairwise and sender keys); a *triple* is cipher key, MAC key and IV,
 which is all that an import from some clients can give (chapter 08 §5.3).
 """
@@ -14,11 +14,18 @@ from typing import Final
 HEAD: Final = 12
 SEED_ENTRY: Final = HEAD + 32
 TRIPLE_ENTRY: Final = HEAD + 80
+TIME_STEP_MS: Final = 24 * 3600 * 1000
+"""Times are kept to the day: keys of one day are then written with one time, and 30 days are at least 29."""
 
 
-def append(packed: bytes, first: int, keys: Sequence[bytes], now_ms: int) -> bytes:
+def stamp(now_ms: int) -> int:
+    """The time to keep for keys skipped now, in ms; 0 means unknown and stays so."""
+    return now_ms - now_ms % TIME_STEP_MS
+
+
+def append(packed: bytes, first: int, keys: Sequence[bytes], time_ms: int) -> bytes:
     """Add the keys of `first`, `first` + 1, …; `first` must be above every counter in `packed`."""
-    time = now_ms.to_bytes(8, "big")
+    time = time_ms.to_bytes(8, "big")
     parts = [packed]
     for counter, key in enumerate(keys, first):
         parts += (counter.to_bytes(4, "big"), time, key)

@@ -6,6 +6,7 @@ memory, so that those who are up to date need no database.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,8 @@ PAGE: Final = 200
 """Events that a subscription holds at a time."""
 RECENT: Final = 256
 """Events of the last commits that are kept for subscribers who are up to date."""
+POLL_S: Final = 1.0
+"""How often subscribers look for events of other daemons, where several share a database."""
 
 
 class EventLog:
@@ -33,6 +36,7 @@ class EventLog:
 
     def __init__(self, store: Store, page_size: int = PAGE) -> None:
         self._store = store
+        self.poll_s = POLL_S if store.engine.shared else math.inf
         self.page_size = page_size
         self._recent: deque[EventRow] = deque(maxlen=RECENT)
         self._news = trio.Event()
@@ -111,10 +115,13 @@ class EventLog:
             del self._readers[number]
 
     def recent_after(self, cursor: int) -> list[EventRow] | None:
-        """The events behind a cursor, if memory reaches back so far."""
+        """The events behind a cursor, if memory has all of them."""
         if not self._recent or cursor < self._recent[0].cursor - 1:
             return None
-        return [event for event in self._recent if event.cursor > cursor]
+        found = [event for event in self._recent if event.cursor > cursor]
+        if self._store.engine.shared and (not found or found[-1].cursor != cursor + len(found)):
+            return None  # where there is a gap, or nothing, there may be an event of another daemon
+        return found
 
 
 class Subscription:
@@ -160,7 +167,8 @@ class Subscription:
             if self._idle:
                 if not self._follow:
                     raise StopAsyncIteration
-                await self._news.wait()
+                with trio.move_on_after(self._log.poll_s):
+                    await self._news.wait()
             self._news = self._log.news
             await self._fill()
         event = self._ahead.popleft()

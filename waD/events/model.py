@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
+from waD.store.model import MESSAGES_PURGED as MESSAGES_PURGED
 from waD.store.model import STATUS_NAMES, MessageRow
+from waD.store.model import STORAGE_FALLBACK as STORAGE_FALLBACK
 
 Event: TypeAlias = tuple[str, dict[str, Any]]
 
@@ -22,6 +24,8 @@ IDENTITY_CHANGED: Final = "identity:changed"
 AUTH_RESET: Final = "auth:reset"
 AUTH_RESTORED: Final = "auth:restored"
 AUTH_BACKUP: Final = "auth:backup"
+AUTH_VERIFIED: Final = "auth:verified"
+AUTH_REPAIRED: Final = "auth:repaired"
 STORAGE_WRITE_FAILED: Final = "storage:write_failed"
 ALERT_RAISED: Final = "alert:raised"
 
@@ -37,7 +41,11 @@ TYPES: Final = frozenset(
         AUTH_RESET,
         AUTH_RESTORED,
         AUTH_BACKUP,
+        AUTH_VERIFIED,
+        AUTH_REPAIRED,
         STORAGE_WRITE_FAILED,
+        STORAGE_FALLBACK,
+        MESSAGES_PURGED,
         ALERT_RAISED,
     }
 )
@@ -116,6 +124,20 @@ def connection_error(cause: str, message: str, **more: Any) -> Event:
 def alert(severity: str, subject: str, message: str, **more: Any) -> Event:
     """Something needs an operator; severity is `info`, `warning` or `critical`."""
     return ALERT_RAISED, {"severity": severity, "subject": subject, "message": message} | _known(more)
+
+
+def auth_repaired(action: str, target: str | None, count: int, sealed: int) -> Event:
+    """An auth state was repaired.
+
+    Args:
+        action: what was done.
+        target: canonical address of whom it was about, if of anybody.
+        count: how many things were dropped, uploaded or listed.
+        sealed: version of the seal that was made before.
+    """
+    return AUTH_REPAIRED, {"action": action, "count": count, "sealedVersion": sealed} | _known(
+        {"target": target}
+    )
 
 
 def _known(more: dict[str, Any]) -> dict[str, Any]:

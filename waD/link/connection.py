@@ -79,12 +79,14 @@ class Connection:
         stanzas: received stanzas in order; ends when the connection does. Whoever reads it must not await `request`
             in the same task: the answer may be behind a stanza that is not taken yet.
         on_health: called with True or False when the health changes.
+        may_write: asked before anything is written; False ends the connection as `lease_lost`, with nothing said.
     """
 
     def __init__(
         self, endpoint: Endpoint, engine_of: Callable[[float], Engine], settings: LinkSettings
     ) -> None:
         self.on_health: Callable[[bool], None] | None = None
+        self.may_write: Callable[[], bool] = _always
         self._endpoint = endpoint
         self._settings = settings
         self._engine_of = engine_of
@@ -321,6 +323,9 @@ class Connection:
 
     async def _write(self, websocket: WebSocketConnection, engine: Engine) -> None:
         while not engine.ended:
+            if engine.unsent and not self.may_write():
+                self.fail(cause("lease_lost", "the lease of the session has run out"))
+                return
             data = engine.data_to_send()
             waiting, self._writes = self._writes, []
             if not data:
@@ -495,6 +500,10 @@ async def connect(
         raise failure
     if connection.cause is not None and not finished:
         raise Disconnected(connection.cause)
+
+
+def _always() -> bool:
+    return True
 
 
 def _closed_by_us() -> Cause:

@@ -6,6 +6,7 @@ Prekeys of other devices are in `bundles.py`.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -70,8 +71,8 @@ class OneTimePreKey:
         """Canonical JSON; holds the private key. The id is the item's key."""
         fields = {
             "v": RECORD_VERSION,
-            "priv": self.key.private.hex(),
-            "pub": self.key.public.hex(),
+            "priv": base64.b64encode(self.key.private).decode(),
+            "pub": base64.b64encode(self.key.public).decode(),
             "state": self.state,
         }
         return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -81,7 +82,7 @@ class OneTimePreKey:
         """Read a record; raises PreKeyRecordError. The public key is taken as stored: deriving 812 takes time."""
         try:
             fields = json.loads(data)
-            key = KeyPair(bytes.fromhex(fields["priv"]), bytes.fromhex(fields["pub"]))
+            key = KeyPair(_key_bytes(fields["priv"]), _key_bytes(fields["pub"]))
             state = _STATES[fields["state"]]
             version = fields["v"]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -90,6 +91,13 @@ class OneTimePreKey:
         if version != RECORD_VERSION or lengths != {curve.KEY_LENGTH} or not 1 <= key_id <= MAX_PREKEY_ID:
             raise PreKeyRecordError(f"prekey {key_id} has keys of a wrong length, a wrong id or version")
         return cls(key_id, key, state)
+
+
+def _key_bytes(text: str) -> bytes:
+    """Base64, or the hexadecimal digits that earlier versions wrote."""
+    if len(text) == 2 * curve.KEY_LENGTH:
+        return bytes.fromhex(text)
+    return base64.b64decode(text, validate=True)
 
 
 class PreKeyStore(CredentialStore, Protocol):
@@ -221,6 +229,7 @@ class PreKeys:
         self._store = store
         self._random = random
         self._lock = trio.Lock()
+        self._rotating = trio.Lock()
 
     async def at_login(self) -> None:
         """Step 2 of the login order (chapter 02 §5.2): count, and upload when the server has fewer than 5.
@@ -250,6 +259,20 @@ class PreKeys:
         """The server has no record of us: upload a full lot; retries while connected. Raises as `top_up`."""
         async with self._lock:
             await self._with_retries(self._fill_from_nothing)
+
+    async def replenish(self) -> int:
+        """Upload a full lot, whatever the server has: keys of unknown fate again, the rest new; one try.
+
+        Returns:
+            How many keys went.
+
+        Raises:
+            RequestError, RequestTimeout, Disconnected: not all of them went; the same keys go with the next upload.
+        """
+        async with self._lock:
+            repeated = await self._repeat_uploads()
+            await self._upload_new(HIGH_WATERMARK - repeated)
+        return max(repeated, HIGH_WATERMARK)
 
     async def check_digest(self) -> DigestResult:
         """Compare what the server has with what we have; without a record there, upload (chapter 02 §6.3).
@@ -286,6 +309,16 @@ class PreKeys:
         made_ms = max(credentials.last_rotation_ms, credentials.signed_prekey.created_ms)
         if now_ms - made_ms < ROTATION_MS + jitter_ms % ROTATION_JITTER_MS:
             return False
+        await self.rotate(now_ms)
+        return True
+
+    async def rotate(self, now_ms: int) -> SignedPreKey:
+        """Replace the signed prekey, however old it is; returns the new one. Raises as `rotate_if_due`."""
+        async with self._rotating:
+            return await self._rotate(now_ms)
+
+    async def _rotate(self, now_ms: int) -> SignedPreKey:
+        credentials = await self._store.credentials()
         candidate = credentials.rotation_candidate
         if candidate is None:
             candidate = SignedPreKey.make(
@@ -301,7 +334,7 @@ class PreKeys:
             raise
         taken = candidate
         await self._store.change_credentials(lambda now: now.with_new_signed_prekey(taken, now_ms))
-        return True
+        return taken
 
     async def _count(self) -> int:
         return count_of(await self._requester.request(iq("get", "encrypt", Node("count"))))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Final
 
 from waD.link.credentials import Credentials
-from waD.link.prekeys import OneTimePreKey, draw_prekeys, next_id, uploaded
+from waD.link.prekeys import OneTimePreKey, PreKeyRecordError, draw_prekeys, next_id, uploaded
 from waD.messaging import kinds
 from waD.store.errors import StoreDamaged
 from waD.store.state import SessionState
@@ -15,6 +17,8 @@ from waD.wire.jid import JID
 
 _SHOWN: Final = ("me_pn", "me_lid", "push_name", "business_name", "platform")
 """Credentials that the session's row repeats for those who look at it."""
+
+_log = logging.getLogger(__name__)
 
 
 class Account:
@@ -96,9 +100,15 @@ class Account:
         return after
 
     async def prekeys(self) -> list[OneTimePreKey]:
-        """All one-time prekeys there are."""
+        """All one-time prekeys there are; damaged ones are left out, as nothing can be done with them."""
         stored = await self._state.all_items(kinds.PREKEY)
-        return [OneTimePreKey.parse(int(key), value) for key, value in stored.items()]
+        found: list[OneTimePreKey] = []
+        for key, value in stored.items():
+            with suppress(PreKeyRecordError, ValueError):  # an id that is no number
+                found.append(OneTimePreKey.parse(int(key), value))
+        if len(found) < len(stored):
+            _log.error("%d stored one-time prekeys are damaged: see wactl repair", len(stored) - len(found))
+        return found
 
     async def add_prekeys(self, keys: Sequence[OneTimePreKey], next_prekey_id: int) -> None:
         """Store new keys and the id counter."""

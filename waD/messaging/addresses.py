@@ -8,6 +8,7 @@ from waD.e2ee import session as signal
 from waD.e2ee.address import DOMAIN_HOSTED_LID, DOMAIN_HOSTED_PN, DOMAIN_LID, DOMAIN_PN, SignalAddress
 from waD.messaging import kinds
 from waD.messaging.records import Records
+from waD.messaging.values import decode_text, encode_text
 from waD.store.state import SessionState
 from waD.store.unit import Unit
 from waD.wire.jid import JID, LID, PN
@@ -33,7 +34,7 @@ class Addresses:
         if not jid.is_pn:
             return None
         user = await self._state.item(kinds.LID_OF_PN, jid.user, unit)
-        return None if user is None else JID(user.decode(), LID)
+        return None if user is None else JID(decode_text(user), LID)
 
     async def pn_of(self, jid: JID, unit: Unit | None = None) -> JID | None:
         """The bare phone-number address of a person; None when it is not known."""
@@ -42,7 +43,7 @@ class Addresses:
         if not jid.is_lid:
             return None
         user = await self._state.item(kinds.PN_OF_LID, jid.user, unit)
-        return None if user is None else JID(user.decode(), PN)
+        return None if user is None else JID(decode_text(user), PN)
 
     async def canonical(self, jid: JID, unit: Unit | None = None) -> JID:
         """The one bare address a person is filed under: the LID when it is known; others as they are."""
@@ -92,8 +93,8 @@ class Addresses:
             unit.delete(kinds.LID_OF_PN, known_pn.user)
         if known_lid is not None:
             unit.delete(kinds.PN_OF_LID, known_lid.user)
-        unit.put(kinds.LID_OF_PN, pn.user, lid.user.encode())
-        unit.put(kinds.PN_OF_LID, lid.user, pn.user.encode())
+        unit.put(kinds.LID_OF_PN, pn.user, encode_text(lid.user))
+        unit.put(kinds.PN_OF_LID, lid.user, encode_text(pn.user))
         await self._move(unit, pn.account, lid.account)
         return True
 

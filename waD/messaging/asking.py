@@ -49,7 +49,7 @@ class Asked(Struct, frozen=True):
     phone: int = 0
 
 
-_encode: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 _decode: Final = msgspec.json.Decoder(Asked).decode
 
 

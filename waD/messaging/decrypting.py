@@ -230,14 +230,14 @@ class Decrypting:
         """
         record = await self._record(unit, address)
         try:
-            decrypted = await self._attempt(unit, record, enc)
+            decrypted = await self._attempt(incoming, unit, record, enc)
         except SignalError as error:
             if error.code not in _TRY_BY_NUMBER:
                 raise
             leftover = await self._leftover(unit, address)
             if leftover is None:
                 raise
-            decrypted = await self._attempt(unit, signal.merge(record, leftover[1]), enc)
+            decrypted = await self._attempt(incoming, unit, signal.merge(record, leftover[1]), enc)
             self._records.delete_session(unit, leftover[0])
         if decrypted.established:
             await self._check_companion(incoming, unit, decrypted, outcome)
@@ -247,8 +247,10 @@ class Decrypting:
         outcome.work += await self._identities.proved(unit, incoming.sender, address, decrypted)
         return decrypted.plaintext
 
-    async def _attempt(self, unit: Unit, record: SessionRecord | None, enc: Enc) -> Decrypted:
-        prekey = await self._offered_prekey(unit, enc) if enc.type == "pkmsg" else None
+    async def _attempt(
+        self, incoming: Incoming, unit: Unit, record: SessionRecord | None, enc: Enc
+    ) -> Decrypted:
+        prekey = await self._offered_prekey(incoming, unit, enc) if enc.type == "pkmsg" else None
         creds, local = self._self()
 
         def signed(key_id: int) -> KeyPair | None:
@@ -266,15 +268,19 @@ class Decrypting:
             self._context.now_ms(),
         )
 
-    async def _offered_prekey(self, unit: Unit, enc: Enc) -> KeyPair | None:
+    async def _offered_prekey(self, incoming: Incoming, unit: Unit, enc: Enc) -> KeyPair | None:
         key_id = parse_prekey_message(enc.data).prekey_id
         if key_id is None:
             return None
         try:
-            return await self._records.prekey(key_id, unit)
+            found = await self._records.prekey(key_id, unit)
         except PreKeyRecordError:
             _log.error("a stored one-time prekey is damaged and is treated as used")
             return None
+        if found is None or found.state != "stale":
+            return None if found is None else found.key
+        # What was sent before the restored state was saved may have used it up already (chapter 08 §7.5).
+        return found.key if incoming.time_s * 1000 >= await self._records.saved_ms(unit) else None
 
     async def _record(self, unit: Unit, address: SignalAddress) -> SessionRecord | None:
         try:

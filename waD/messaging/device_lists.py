@@ -58,13 +58,18 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
         """The stored form."""
         return _encode(self)
 
+    @classmethod
+    def parse(cls, data: bytes) -> DeviceRecord:
+        """Read the stored form; raises msgspec.DecodeError."""
+        return _decode(data)
+
     def usable_at(self, now_ms: int) -> bool:
         """Whether the list may be used without asking again."""
         return self.state == "verified" or now_ms - self.stored_ms < UNVERIFIED_LIFE_MS
 
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(DeviceRecord).decode
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
+_decode: Final = msgspec.json.Decoder(DeviceRecord).decode
 
 
 class DeviceLists:

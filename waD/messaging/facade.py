@@ -10,7 +10,7 @@ from waD.link import acks
 from waD.messaging.ahead import read_ahead
 from waD.messaging.context import Context
 from waD.messaging.devices import Devices
-from waD.messaging.housekeeping import forget_old
+from waD.messaging.housekeeping import forget_old, forget_stale_prekeys
 from waD.messaging.inbound import Inbound
 from waD.messaging.notifications import Notifications
 from waD.messaging.outbound import Outbound
@@ -82,7 +82,7 @@ class Messaging:
         return reaction
 
     async def tidy(self) -> None:
-        """Forget notes about retries and questions that are past their time; a login is a good moment.
+        """Forget notes and stale prekeys that are past their time; a login is a good moment.
 
         Raises:
             StoreError: nothing was forgotten.
@@ -91,6 +91,7 @@ class Messaging:
         async with state.lock:
             unit = state.unit()
             await forget_old(self.context, unit)
+            await forget_stale_prekeys(self.context, unit)
             await state.commit(unit)
 
     async def _ack(self, stanza: Node, unit: Unit) -> Reaction:

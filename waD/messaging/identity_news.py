@@ -8,10 +8,11 @@ from waD.e2ee.address import SignalAddress
 from waD.events import model as events
 from waD.messaging import kinds
 from waD.messaging.context import Context
+from waD.messaging.values import decode_text, encode_text
 from waD.store.unit import Unit
 from waD.wire.jid import JID
 
-_TOLD: Final = b"told"
+_TOLD: Final = encode_text("told")
 """The change is announced, and the new key has not proved itself yet."""
 
 
@@ -38,14 +39,14 @@ class IdentityNews:
         """A phone's new identity proved itself; that is news unless it was told before."""
         address = await self._address(user, unit)
         known = await self._known(address, unit)
-        unit.put(kinds.IDENTITY_CHANGE, address.text, str(self._context.now_ms()).encode())
+        unit.put(kinds.IDENTITY_CHANGE, address.text, encode_text(str(self._context.now_ms())))
         if known != _TOLD:
             await self._announce(unit, user, implicit=True)
 
     async def proved_since(self, unit: Unit, user: JID, time_ms: int) -> bool:
         """Whether the identity that is stored proved itself at a time, Unix milliseconds, or later."""
         known = await self._known(await self._address(user, unit), unit)
-        return known is not None and known != _TOLD and int(known) >= time_ms
+        return known is not None and known != _TOLD and int(decode_text(known)) >= time_ms
 
     async def _address(self, user: JID, unit: Unit) -> SignalAddress:
         return await self._context.addresses.signal_address(user.account, unit)

@@ -46,7 +46,7 @@ class PeerRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def serialize(self) -> bytes:
         """The stored form."""
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(self, order="sorted")
 
     @classmethod
     def parse(cls, data: bytes) -> PeerRequest:

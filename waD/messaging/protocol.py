@@ -19,6 +19,7 @@ from waD.messaging.peer import resent_messages
 from waD.messaging.reaction import Reaction
 from waD.messaging.recording import Place, Recorder
 from waD.messaging.stanza import Incoming
+from waD.messaging.values import encode_app_state_key
 from waD.proto.e2e_pb2 import Message
 from waD.proto.history_pb2 import WebMessageInfo
 from waD.store.model import UNDECRYPTABLE, MessageRow
@@ -28,6 +29,8 @@ from waD.wire.jid import JID, LID, PN
 MAX_KEYS: Final = 1000
 """App-state keys taken from one share."""
 MAX_KEY_ID: Final = 64
+KEY_LENGTH: Final = 32
+"""Bytes of a key's data, always (chapter 05 §4.13)."""
 MAX_LABEL: Final = 30
 """Characters of a member's label."""
 
@@ -112,8 +115,8 @@ class Protocol:
         """Keep app-state keys; one without data says that the phone does not have it."""
         for key in share.keys[:MAX_KEYS]:
             key_id = key.keyId.keyId
-            if 0 < len(key_id) <= MAX_KEY_ID and key.keyData.keyData:
-                unit.put(kinds.APP_STATE_KEY, key_id.hex(), key.keyData.SerializeToString())
+            if 0 < len(key_id) <= MAX_KEY_ID and len(key.keyData.keyData) == KEY_LENGTH:
+                unit.put(kinds.APP_STATE_KEY, key_id.hex(), encode_app_state_key(key.keyData))
 
     async def _take_mappings(self, unit: Unit, payload: bytes) -> None:
         """From now on the account's chats are addressed by LID (§8.4)."""

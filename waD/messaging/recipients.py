@@ -11,6 +11,7 @@ from waD.link.usync import NumberAnswer, NumberError, check_numbers, parse_numbe
 from waD.messaging import kinds
 from waD.messaging.content import ContentError, ContentFault
 from waD.messaging.context import Context
+from waD.messaging.values import decode_text, encode_text
 from waD.store.unit import Unit
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID, PN
@@ -50,7 +51,7 @@ async def canonical(context: Context, person: JID, unit: Unit | None = None) -> 
     if person.is_pn and await context.addresses.lid_of(person, unit) is None:
         alias = await context.state.item(kinds.NUMBER_ALIAS, person.user, unit)
         if alias is not None:
-            person = JID(alias.decode(), PN)
+            person = JID(decode_text(alias), PN)
     return await context.addresses.canonical(person, unit)
 
 
@@ -121,7 +122,7 @@ async def _store(context: Context, unit: Unit, person: JID, answer: NumberAnswer
     if answer.lid is not None:
         await context.addresses.learn(unit, pn, answer.lid, "live")
     if pn != person.account:
-        unit.put(kinds.NUMBER_ALIAS, person.user, pn.user.encode())
+        unit.put(kinds.NUMBER_ALIAS, person.user, encode_text(pn.user))
     found = await context.addresses.canonical(pn, unit)
     if found != person.account:
         unit.move_person(str(person.account), str(found))

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
+
+import msgspec
 
 from waD.e2ee.address import SignalAddress
-from waD.e2ee.curve import KeyPair
 from waD.e2ee.errors import SignalError
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.record import SessionRecord
 from waD.e2ee.session import archive_current
 from waD.link.prekeys import OneTimePreKey
 from waD.messaging import kinds
+from waD.messaging.values import decode_identity, encode_identity
 from waD.store.state import SessionState
 from waD.store.unit import Unit
 from waD.wire.jid import JID
 
+RESTORE_POINT_KEY: Final = "last"
+
 _log = logging.getLogger(__name__)
+
+
+class _Point(msgspec.Struct):
+    """The part of the note about a restore that counts here."""
+
+    backup: int = 0
+
+
+_decode_point: Final = msgspec.json.Decoder(_Point).decode
 
 
 class Records:
@@ -58,17 +72,30 @@ class Records:
         unit.delete(kinds.SESSION, address.text)
 
     async def identity(self, address: SignalAddress, unit: Unit | None = None) -> bytes | None:
-        """The 32-byte identity key last trusted for a device."""
-        return await self._state.item(kinds.IDENTITY, address.text, unit)
+        """The 32-byte identity key last trusted for a device.
+
+        Raises:
+            ValueDamaged: the stored key is damaged.
+        """
+        stored = await self._state.item(kinds.IDENTITY, address.text, unit)
+        return None if stored is None else decode_identity(stored)
 
     def put_identity(self, unit: Unit, address: SignalAddress, key: bytes) -> None:
         """Trust an identity key, after a message or bundle proved it (chapter 03 §7.1)."""
-        unit.put(kinds.IDENTITY, address.text, key)
+        unit.put(kinds.IDENTITY, address.text, encode_identity(key))
 
-    async def prekey(self, key_id: int, unit: Unit | None = None) -> KeyPair | None:
-        """An own one-time prekey that was not used yet."""
+    async def prekey(self, key_id: int, unit: Unit | None = None) -> OneTimePreKey | None:
+        """An own one-time prekey that was not used yet; raises PreKeyRecordError."""
         stored = await self._state.item(kinds.PREKEY, str(key_id), unit)
-        return None if stored is None else OneTimePreKey.parse(key_id, stored).key
+        return None if stored is None else OneTimePreKey.parse(key_id, stored)
+
+    async def saved_ms(self, unit: Unit | None = None) -> int:
+        """When the state was saved that the last restore put in place, Unix milliseconds; 0 if it never was one."""
+        note = await self._state.item(kinds.RESTORE_POINT, RESTORE_POINT_KEY, unit)
+        try:
+            return 0 if note is None else _decode_point(note).backup
+        except msgspec.DecodeError:
+            return 0
 
     def delete_prekey(self, unit: Unit, key_id: int) -> None:
         """Forget a prekey, in the unit that stores the session made with it."""

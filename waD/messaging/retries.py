@@ -56,7 +56,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
     def serialize(self) -> bytes:
         """The stored form."""
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(self, order="sorted")
 
     @classmethod
     def parse(cls, data: bytes) -> Answered:
@@ -71,7 +71,7 @@ class Recreated(msgspec.Struct, frozen=True):
 
     def serialize(self) -> bytes:
         """The stored form."""
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(self, order="sorted")
 
     @classmethod
     def parse(cls, data: bytes) -> Recreated:

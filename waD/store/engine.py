@@ -7,23 +7,26 @@ transaction, each one whole or not at all (chapter 08 §6.4, group commit).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from waD.store.errors import StoreError
 from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
+from waD.store.phases import Phase
 from waD.store.unit import Committed, Unit
 
 SealReason: TypeAlias = Literal["periodic", "shutdown", "pre_migration", "pre_reset", "pre_restore", "manual"]
 
 
 class CommitUnit(Struct, frozen=True):
-    """Apply a unit under a fencing token. Gives `Committed`."""
+    """Apply a unit under a fencing token, to the epoch it was built in; 0 for any. Gives `Committed`."""
 
     session_id: str
     token: int
     unit: Unit
+    epoch: int = 0
 
 
 class CreateSession(Struct, frozen=True):
@@ -40,10 +43,36 @@ class UpdateSession(Struct, frozen=True):
 
 
 class Attach(Struct, frozen=True):
-    """Take the lease. Gives the `SessionRow` with the new token."""
+    """Take the lease. Gives the `SessionRow` with the new token, or SessionLeased while somebody else has it.
+
+    `lease_ms` is how long it lasts by the database's clock; None for one that does not end, where nobody else can
+    open the database. `instead_of` is a holder that is known to be dead.
+    """
 
     session_id: str
     holder: str
+    lease_ms: int | None = None
+    instead_of: str | None = None
+
+
+class RenewLeases(Struct, frozen=True):
+    """Make leases last longer: (session id, token). Gives `Renewed`."""
+
+    leases: Sequence[tuple[str, int]]
+    lease_ms: int
+
+
+class Renewed(Struct, frozen=True):
+    """The sessions whose leases are still ours."""
+
+    sessions: frozenset[str]
+
+
+class ReleaseLease(Struct, frozen=True):
+    """Let somebody else have a session at once. Gives 1, or 0 when it was not ours any more."""
+
+    session_id: str
+    token: int
 
 
 class AppendEvent(Struct, frozen=True):
@@ -75,18 +104,23 @@ class DropSeals(Struct, frozen=True):
 class ResetAuth(Struct, frozen=True):
     """Seal, then begin a new epoch with these credentials; messages and events stay (chapter 08 §6.7).
 
-    Gives the version that was sealed.
+    `items` are those that the new auth state begins with. Gives the version that was sealed.
     """
 
     session_id: str
     token: int
     creds: bytes
+    items: Mapping[tuple[str, str], bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"ResetAuth({self.session_id}, {len(self.items)} items)"
 
 
 class RestoreAuth(Struct, frozen=True):
     """Seal, then begin a new epoch with this auth state; the outbox is held. Gives `Restored`.
 
-    `changes` are columns of the session's row. The event gets `sealedVersion`, the version of the seal.
+    `changes` are columns of the session's row. The new epoch is at least `least_epoch`. The event gets
+    `sealedVersion`, the version of the seal. `archive` is the SHA-256 of one that goes on exactly, which it may once.
     """
 
     session_id: str
@@ -96,16 +130,148 @@ class RestoreAuth(Struct, frozen=True):
     changes: Mapping[str, Any]
     event_type: str
     event_data: Mapping[str, Any]
+    least_epoch: int = 0
+    archive: bytes | None = None
 
     def __repr__(self) -> str:
         return f"RestoreAuth({self.session_id}, {len(self.items)} items)"
 
 
 class Restored(Committed, frozen=True):
-    """What a restore gave: also the version that was sealed before it, and how many messages are held now."""
+    """What a restore gave: also the version that was sealed before it, how many messages are held, the new epoch."""
 
     sealed: int
     held: int
+    epoch: int = 0
+
+
+class CopyRows(Struct, frozen=True):
+    """Write rows of a session that come from another store, those that are there stay. Gives how many there were.
+
+    `table` and the values of `rows` are as `waD.store.sql.moving` reads them; `note` is written with them.
+    """
+
+    session_id: str
+    token: int
+    table: str
+    rows: Sequence[tuple[Any, ...]]
+    note: tuple[str, dict[str, Any] | None] | None = None
+
+    def __repr__(self) -> str:
+        return f"CopyRows({self.session_id}, {self.table}, {len(self.rows)} rows)"
+
+
+class StageMove(Struct, frozen=True):
+    """Note how far a move into a session has come, and change columns of its row with that. Gives 1."""
+
+    session_id: str
+    token: int
+    note: tuple[str, dict[str, Any] | None]
+    changes: Mapping[str, Any] = {}
+
+
+class Depart(Struct, frozen=True):
+    """Give a session up for another store: seal, begin a new epoch with these credentials, retire it, and note that.
+
+    Gives the version that was sealed.
+    """
+
+    session_id: str
+    token: int
+    creds: bytes
+    note: tuple[str, dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return f"Depart({self.session_id})"
+
+
+class MovePhase(Struct, frozen=True):
+    """Go to another phase of the two representations, and log it (chapter 08 §6.5). Gives the `SessionRow`."""
+
+    session_id: str
+    token: int
+    to_phase: Phase
+    actor: str
+    report: Mapping[str, Any]
+
+
+class Backfill(Struct, frozen=True):
+    """Copy items into the snapshot that only the legacy rows have, at most `limit`. Gives how many."""
+
+    session_id: str
+    token: int
+    limit: int
+
+
+class EncryptAuth(Struct, frozen=True):
+    """Encrypt a state that is stored in the clear, seals and waiting messages included. Gives the new version.
+
+    Gives 0, and changes nothing, when it is encrypted already.
+    """
+
+    session_id: str
+    token: int
+
+
+class RewrapAuth(Struct, frozen=True):
+    """Wrap a session's key, and those of its seals, with another one of the operator's. Gives `Rewrapped`."""
+
+    session_id: str
+    kek_id: str
+
+
+class Rewrapped(Struct, frozen=True):
+    """What was wrapped anew: the session's own key or not, and how many seals."""
+
+    own: bool
+    seals: int
+
+
+class Purge(Struct, frozen=True):
+    """Delete messages of the history, the oldest of those that are meant first, at most `limit`. Gives `Purged`.
+
+    `chats` holds all spellings of one chat; None for all chats. The event says who wanted it.
+    """
+
+    session_id: str
+    chats: Sequence[str] | None
+    before_ms: int | None
+    limit: int
+    actor: str
+
+
+class Purged(Committed, frozen=True):
+    """What a purge gave: also how many messages went."""
+
+    count: int
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """Snapshot against legacy rows: counts by kind of what only the rows have, what differs, what only they lack.
+
+    `compared` is False in a phase in which there is only one of the two.
+    """
+
+    phase: str
+    compared: bool
+    items: int = 0
+    missing: dict[str, int] = {}
+    different: dict[str, int] = {}
+    extra: dict[str, int] = {}
+    falls_back: bool = False
+
+    @property
+    def equal(self) -> bool:
+        """Whether both say the same."""
+        return not (self.missing or self.different or self.extra)
+
+
+class AuthSize(Struct, frozen=True):
+    """How much there is of an auth state: rows of both representations, and bytes of their values."""
+
+    items: int
+    legacy_rows: int
+    bytes: int
 
 
 class Prune(Struct, frozen=True):
@@ -122,18 +288,54 @@ Job: TypeAlias = (
     | CreateSession
     | UpdateSession
     | Attach
+    | RenewLeases
+    | ReleaseLease
     | AppendEvent
     | Seal
     | DropSeals
     | ResetAuth
     | RestoreAuth
+    | CopyRows
+    | StageMove
+    | Depart
+    | MovePhase
+    | Backfill
+    | EncryptAuth
+    | RewrapAuth
+    | Purge
     | Prune
 )
-Outcome: TypeAlias = Committed | SessionRow | int | StoreError | ValueError
+Outcome: TypeAlias = Committed | SessionRow | Renewed | Rewrapped | int | StoreError | ValueError
+
+
+class Page(NamedTuple):
+    """Rows in the clear, the place of the last one, None when there is none, and whether there may be more."""
+
+    rows: list[tuple[Any, ...]]
+    last: tuple[Any, ...] | None
+    more: bool
+
+
+class WholeState(Protocol):
+    """A whole auth state, decrypted: documents with the version that changed them last."""
+
+    creds: bytes | None
+    creds_version: int
+    items: dict[tuple[str, str], tuple[int, bytes]]
 
 
 class Engine(Protocol):
-    """A database."""
+    """A database.
+
+    Attributes:
+        name: which it is: `sqlite:PATH`, or a URL without a password.
+        shared: whether other processes may use it at the same time, so that leases end and must be renewed.
+        concurrent_reads: how many reads may run at the same time; more would only wait for each other.
+    """
+
+    name: str
+    shared: bool
+    concurrent_reads: int
 
     def write(self, jobs: Sequence[Job]) -> list[Outcome]:
         """One transaction for all; an outcome that is an error means that this job changed nothing."""
@@ -151,6 +353,73 @@ class Engine(Protocol):
         """The credentials document."""
         ...
 
+    def checked_creds(self, session_id: str) -> bytes | None:
+        """The same, after the whole auth state was found to match its checksum (chapter 08 §6.6).
+
+        Raises:
+            StoreDamaged: it does not.
+            KekUnavailable: it is encrypted with a key that is not here.
+        """
+        ...
+
+    def compare(self, session_id: str) -> Comparison:
+        """Snapshot against legacy rows; raises StoreDamaged."""
+        ...
+
+    def phase_log(self, session_id: str, limit: int) -> list[dict[str, Any]]:
+        """The newest phase changes: from, to, actor, report, at."""
+        ...
+
+    def auth_state(self, session_id: str) -> WholeState:
+        """The whole auth state, checked; raises StoreDamaged, KekUnavailable."""
+        ...
+
+    def rows_of(self, session_id: str, table: str, after: tuple[Any, ...] | None, limit: int) -> Page:
+        """A page of what goes along with a session that moves, decrypted (`waD.store.sql.moving`)."""
+        ...
+
+    def move_note(self, key: str) -> dict[str, Any] | None:
+        """What was noted of a move."""
+        ...
+
+    def restored_archives(self) -> set[str]:
+        """SHA-256 of the archives that were restored exactly, in hex."""
+        ...
+
+    def view(self) -> AbstractContextManager[Any]:
+        """The reads of this engine as of one moment, on a connection of their own; blocking for a while is fine."""
+        ...
+
+    def take_fallbacks(self) -> dict[str, dict[str, int]]:
+        """How many items by session and kind only the legacy rows had since the last call, where none should be."""
+        ...
+
+    def auth_size(self, session_id: str) -> AuthSize:
+        """How much there is of an auth state."""
+        ...
+
+    def kek_ids(self) -> tuple[list[str], str | None]:
+        """Names of the operator's keys that are here, and which one wraps new ones."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Room on the disk of the database; None where that cannot be seen from here."""
+        ...
+
+    def weaknesses(self) -> list[str]:
+        """Settings of the database with which it may lose what it has confirmed."""
+        ...
+
+    def newest_events(
+        self, session_id: str, types: Sequence[str], since_ms: int, limit: int
+    ) -> list[EventRow]:
+        """Events of one session since a time, newest first."""
+        ...
+
+    def message_count(self, session_id: str, chats: Sequence[str] | None, before_ms: int | None) -> int:
+        """Messages of these chats, or of all, that are older."""
+        ...
+
     def items(self, session_id: str, kind: str, keys: Sequence[str] | None) -> Mapping[str, bytes]:
         """The named items of a kind that exist; all of the kind for None."""
         ...
@@ -163,6 +432,10 @@ class Engine(Protocol):
         self, after: int, limit: int, session_id: str | None, types: Sequence[str] | None
     ) -> list[EventRow]:
         """Events behind a cursor, oldest first."""
+        ...
+
+    def last_event(self, session_id: str, event_type: str) -> EventRow | None:
+        """The newest of a type of one session."""
         ...
 
     def event_bounds(self) -> tuple[int, int]:
@@ -219,6 +492,10 @@ class Engine(Protocol):
 
     def integrity(self, quick: bool) -> list[str]:
         """What a check of the database complains about; other reads go on meanwhile. `quick` leaves the indexes out."""
+        ...
+
+    def hurry(self) -> None:
+        """The end is near: what runs may end, but a database that does not answer is not waited for any more."""
         ...
 
     def close(self) -> None:

@@ -23,6 +23,10 @@ class StoreTooNew(StoreError):
     """A newer version of this program has migrated the database; nothing was changed."""
 
 
+class KekUnavailable(StoreError):
+    """A session is encrypted with a key that is not here; nothing was changed."""
+
+
 class StoreLocked(StoreError):
     """Another process uses the database.
 
@@ -37,6 +41,20 @@ class StoreLocked(StoreError):
 
 class LeaseLost(StoreError):
     """Another owner took the session over: commit nothing, send nothing (chapter 08 §6.4)."""
+
+
+class SessionLeased(StoreError):
+    """Another process runs the session.
+
+    Attributes:
+        holder: who.
+        expires_ms: when its lease ends unless it is renewed, Unix milliseconds by the database's clock.
+    """
+
+    def __init__(self, message: str, holder: str, expires_ms: int) -> None:
+        super().__init__(message)
+        self.holder = holder
+        self.expires_ms = expires_ms
 
 
 class SessionUnknown(StoreError):

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
+from waD.store.phases import Phase
+
 SessionStatus: TypeAlias = Literal[
     "new", "stopped", "connecting", "pairing", "open", "backoff", "needs_pairing", "failed"
 ]
@@ -16,6 +18,9 @@ Source: TypeAlias = Literal["live", "offline", "history", "import"]
 STATUS_NUMBERS: Final = {"error": 0, "pending": 1, "sent": 2, "delivered": 3, "read": 4, "played": 5}
 """How far a message came, as stored (chapter 04 §5.4). A status is never lowered."""
 STATUS_NAMES: Final = {number: name for name, number in STATUS_NUMBERS.items()}
+STORAGE_FALLBACK: Final = "storage:fallback"
+MESSAGES_PURGED: Final = "messages:purged"
+"""Events that the store itself appends."""
 UNDECRYPTABLE: Final = "undecryptable"
 """Kind of a message whose content we could not read yet."""
 
@@ -33,7 +38,7 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     """One session as the operator knows it. `id` is its connectionId.
 
     The three tallies count since the session was made: messages of others that could be read, own messages that
-    WhatsApp took, and failures to decrypt.
+    WhatsApp took, and failures to decrypt. `kek_id` names the key that its auth state is encrypted with, if it is.
     """
 
     id: str
@@ -56,8 +61,12 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     decrypt_failures: int = 0
     auth_epoch: int = 1
     auth_version: int = 0
+    auth_phase: Phase = "cut_over"
+    legacy_version: int = 0
     lease_token: int = 0
     lease_holder: str | None = None
+    lease_expires_at: int | None = None
+    kek_id: str | None = None
     created_at: int = 0
     updated_at: int = 0
 

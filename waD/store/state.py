@@ -10,6 +10,7 @@ import trio
 
 from waD.store.ahead import Ahead, gather
 from waD.store.engine import CommitUnit, ResetAuth, RestoreAuth, Restored
+from waD.store.errors import StoreError
 from waD.store.model import MessageRow, OutboxRow, SessionRow
 from waD.store.unit import Committed, ItemKey, ItemValue, Record, Unit
 
@@ -34,11 +35,16 @@ class SessionState:
             while it is held (chapter 03 §8.3 S4).
     """
 
-    def __init__(self, store: Store, row: SessionRow, creds: bytes | None) -> None:
+    def __init__(
+        self, store: Store, row: SessionRow, creds: bytes | None, fault: StoreError | None = None
+    ) -> None:
         self._store = store
         self._engine = store.engine
         self.row = row
         self._creds = creds
+        self._fault = fault
+        self._epoch = row.auth_epoch
+        self._owned_until = float("inf")
         self._cache: OrderedDict[ItemKey, ItemValue | None] = OrderedDict()
         self._commits = 0
         self._ahead: Ahead | None = None
@@ -51,8 +57,23 @@ class SessionState:
 
     @property
     def creds(self) -> bytes | None:
-        """The credentials document as last committed; None before the first."""
+        """The credentials document as last committed; None before the first.
+
+        Raises:
+            StoreError: the auth state was damaged, or could not be decrypted, when the session was attached.
+        """
+        if self._fault is not None:
+            raise self._fault
         return self._creds
+
+    @property
+    def owned(self) -> bool:
+        """Whether the lease has surely not run out, by this machine's clock; nothing may be sent otherwise."""
+        return trio.current_time() < self._owned_until
+
+    def renewed(self, until: float) -> None:
+        """The lease lasts until then, on trio's clock; counted from before it was asked for."""
+        self._owned_until = until
 
     def unit(self) -> Unit:
         """An empty unit of work."""
@@ -69,7 +90,7 @@ class SessionState:
             return Committed(self.row.auth_version, [])
         try:
             committed: Committed = await self._store.write(
-                CommitUnit(self.session_id, self.row.lease_token, unit)
+                CommitUnit(self.session_id, self.row.lease_token, unit, self._epoch)
             )
         except BaseException:
             for key in unit.items:
@@ -87,16 +108,23 @@ class SessionState:
             self._creds = unit.creds
         return committed
 
-    async def reset_auth(self, creds: bytes) -> int:
+    async def reset_auth(self, creds: bytes, items: Mapping[ItemKey, bytes] | None = None) -> int:
         """Seal the auth state and begin a new one; returns the sealed version (chapter 08 §6.7).
+
+        Args:
+            creds: credentials document.
+            items: what the new one begins with; nothing by default.
 
         Raises:
             LeaseLost: the session has another owner.
         """
-        sealed: int = await self._store.write(ResetAuth(self.session_id, self.row.lease_token, creds))
+        job = ResetAuth(self.session_id, self.row.lease_token, creds, items or {})
+        sealed: int = await self._store.write(job)
         self._cache.clear()
         self._ahead = None
-        self._creds = creds
+        self._commits += 1
+        self._epoch += 1
+        self._creds, self._fault = creds, None
         return sealed
 
     async def restore_auth(
@@ -105,6 +133,9 @@ class SessionState:
         items: Mapping[ItemKey, bytes],
         changes: Mapping[str, Any],
         event: tuple[str, Mapping[str, Any]],
+        *,
+        least_epoch: int = 0,
+        archive: bytes | None = None,
     ) -> Restored:
         """Seal the auth state and put another one in its place (chapter 08 §7.5).
 
@@ -113,18 +144,34 @@ class SessionState:
             items: all items there shall be.
             changes: columns of the session's row.
             event: type and data of what is announced.
+            least_epoch: the new epoch is at least this one.
+            archive: SHA-256 of an archive that goes on exactly, which it may once.
 
         Raises:
             LeaseLost: the session has another owner.
             StoreError: nothing was changed.
         """
-        job = RestoreAuth(self.session_id, self.row.lease_token, creds, items, changes, *event)
+        job = RestoreAuth(
+            self.session_id, self.row.lease_token, creds, items, changes, *event, least_epoch, archive
+        )
         done: Restored = await self._store.write(job)
         self._cache.clear()
         self._ahead = None
         self._commits += 1
-        self._creds = creds
+        self._creds, self._fault, self._epoch = creds, None, done.epoch
         return done
+
+    async def reload(self) -> None:
+        """Read anew what is kept in memory: the state is read from the other representation now.
+
+        Raises:
+            StoreError: that one cannot be used either.
+        """
+        creds = await self._store.read(self._engine.checked_creds, self.session_id)
+        self._cache.clear()
+        self._ahead = None
+        self._commits += 1
+        self._creds, self._fault = creds, None
 
     async def read_ahead(
         self, unit: Unit, items: Mapping[str, Collection[str]], message_ids: Collection[str] = ()

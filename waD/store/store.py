@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, Final, TypeVar
 import trio
 from msgspec import Struct
 
+from waD.store.canonical import as_it_is
+from waD.store.codec import Codec, Upgrade
 from waD.store.engine import (
     AppendEvent,
     Attach,
@@ -22,8 +25,11 @@ from waD.store.engine import (
     SealReason,
     UpdateSession,
 )
-from waD.store.errors import CursorExpired, SessionUnknown
-from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
+from waD.store.errors import CursorExpired, KekUnavailable, SessionUnknown, StoreDamaged, StoreError
+from waD.store.keks import MAIN
+from waD.store.model import STORAGE_FALLBACK, EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
+from waD.store.opening import open_engine
+from waD.store.postgres.settings import PostgresSettings
 from waD.store.seals import DAY_MS, superfluous
 from waD.store.state import SessionState
 from waD.store.unit import Committed
@@ -31,9 +37,9 @@ from waD.store.writer import Writer
 
 T = TypeVar("T")
 
-READERS: Final = 1
-"""Reads of SQLite share one connection, so more threads would only wait for each other."""
 MAX_PAGE: Final = 1000
+
+_log = logging.getLogger(__name__)
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True):
@@ -41,12 +47,25 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         path: the database file.
+        postgres: the server that is used instead of it.
+        kek_file: where the operator's key is that wraps the sessions' keys; beside it may be others.
+        kek: name of the key that wraps new ones.
+        encrypt: whether new auth states are encrypted. None: where there is a key, and always in a database file,
+            beside which one is made.
+        lease_ms: life of a lease where other processes use the database too (chapter 08 §6.4).
+        legacy: whether new sessions keep key-value rows beside the snapshot.
         event_days: age at which events go.
         events_per_session: number of events of one session beyond which the oldest go.
         outbox_days: age at which finished rows of the outbox go.
     """
 
     path: Path
+    postgres: PostgresSettings | None = None
+    kek_file: Path | None = None
+    kek: str = MAIN
+    lease_ms: int = 30_000
+    encrypt: bool | None = None
+    legacy: bool = False
     event_days: float = 30
     events_per_session: int = 1_000_000
     outbox_days: float = 30
@@ -64,7 +83,7 @@ class Store:
     def __init__(self, engine: Engine, settings: StoreSettings) -> None:
         self._engine = engine
         self.settings = settings
-        self._limiter = trio.CapacityLimiter(READERS)
+        self._limiter = trio.CapacityLimiter(engine.concurrent_reads)
         self._checkers = trio.CapacityLimiter(1)
         self._writer = Writer(engine, self._published)
         self.on_commit: Callable[[list[EventRow]], None] | None = None
@@ -75,11 +94,30 @@ class Store:
 
     async def read(self, query: Callable[..., T], *args: Any) -> T:
         """Run a blocking read of the engine in a worker thread."""
-        return await trio.to_thread.run_sync(query, *args, limiter=self._limiter)
+        found = await trio.to_thread.run_sync(query, *args, limiter=self._limiter)
+        for session_id, kinds in self._engine.take_fallbacks().items():
+            await self._tell_fallback(session_id, kinds)
+        return found
+
+    async def _tell_fallback(self, session_id: str, kinds: dict[str, int]) -> None:
+        """Once the snapshot is complete, an item that only the legacy rows have is a fault (chapter 08 §6.5)."""
+        data = {"count": sum(kinds.values()), "kinds": kinds}
+        _log.error(
+            "session %s: items were read from key-value rows that the snapshot lacks: %s", session_id, kinds
+        )
+        try:
+            await self.append_event(session_id, STORAGE_FALLBACK, data)
+        except StoreError as error:  # whoever reads has what it asked for
+            _log.error("session %s: that could not be recorded: %s", session_id, error)
 
     async def write(self, job: Job) -> Any:
         """Commit a job; its type says what comes back."""
         return await self._writer.submit(job)
+
+    @property
+    def name(self) -> str:
+        """Which database it is, without any password."""
+        return self._engine.name
 
     @property
     def engine(self) -> Engine:
@@ -89,6 +127,7 @@ class Store:
     async def close(self) -> None:
         """Finish what was submitted and release the database."""
         with trio.CancelScope(shield=True):
+            self._engine.hurry()
             await self._writer.close()
             await trio.to_thread.run_sync(self._engine.close)
 
@@ -114,15 +153,26 @@ class Store:
         row: SessionRow = await self.write(UpdateSession(session_id, changes))
         return row
 
-    async def attach(self, session_id: str, holder: str) -> SessionState:
+    async def attach(self, session_id: str, holder: str, instead_of: str | None = None) -> SessionState:
         """Take the session's lease and give its state to whoever runs it.
 
         Raises:
             SessionUnknown: there is no such session.
+            SessionLeased: another process runs it.
         """
-        row: SessionRow = await self.write(Attach(session_id, holder))
-        creds = await self.read(self._engine.creds, session_id)
-        return SessionState(self, row, creds)
+        lease_ms = self.settings.lease_ms if self._engine.shared else None
+        began = trio.current_time()
+        row: SessionRow = await self.write(Attach(session_id, holder, lease_ms, instead_of))
+        creds, fault = None, None
+        try:
+            creds = await self.read(self._engine.checked_creds, session_id)
+        except (StoreDamaged, KekUnavailable) as error:
+            # Whoever runs the session is told when it looks at its credentials; the others are not held up.
+            fault = error
+        state = SessionState(self, row, creds, fault)
+        if lease_ms is not None:
+            state.renewed(began + lease_ms / 1000)
+        return state
 
     async def seal(self, session_id: str, reason: SealReason, *, if_changed: bool = False) -> int:
         """Keep a complete copy of a session's auth state; returns the version that was sealed.
@@ -174,6 +224,10 @@ class Store:
         if after < oldest:
             raise CursorExpired(after, oldest)
         return found
+
+    async def last_event(self, session_id: str, event_type: str) -> EventRow | None:
+        """The newest event of a type of one session that is still kept."""
+        return await self.read(self._engine.last_event, session_id, event_type)
 
     async def oldest_cursor(self) -> int:
         """The smallest cursor from which reading is complete; 0 when nothing was removed."""
@@ -247,16 +301,26 @@ class Store:
         return row
 
 
+class Parts(Struct, frozen=True, kw_only=True):
+    """What the store needs from higher floors.
+
+    Attributes:
+        codec: of the legacy rows; None: states that have any cannot be read.
+        upgrade: turns items that an earlier version stored into today's documents.
+    """
+
+    codec: Codec | None = None
+    upgrade: Upgrade = as_it_is
+
+
 @asynccontextmanager
-async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
-    """Open the embedded store for the life of the block.
+async def open_store(settings: StoreSettings, parts: Parts | None = None) -> AsyncIterator[Store]:
+    """Open the store for the life of the block.
 
     Raises:
-        StoreError: the database cannot be used; the message names the file and what to do.
+        StoreError: the database cannot be used; the message names it and what to do.
     """
-    from waD.store.sqlite.engine import SqliteEngine
-
-    engine = await trio.to_thread.run_sync(SqliteEngine, settings.path)
+    engine = await trio.to_thread.run_sync(open_engine, settings, parts or Parts())
     store = Store(engine, settings)
     try:
         yield store

@@ -17,6 +17,8 @@ from waD.store.unit import Committed
 
 MAX_GROUP: Final = 64
 """Jobs that share one transaction at the most."""
+MAX_WAITING: Final = 4096
+"""Jobs that wait for the writer at the most, however long a database is away; who comes later waits before the door."""
 
 
 class _Ticket:
@@ -47,6 +49,7 @@ class Writer:
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name="wad-writer", daemon=True)
         self._finished = trio.Event()
+        self._room = trio.Semaphore(MAX_WAITING)
         self._closed = False
         self._busy_since: float | None = None
         self._thread.start()
@@ -55,7 +58,7 @@ class Writer:
         """Commit a job; returns or raises its outcome.
 
         A cancellation is held back until the outcome is known: a caller must never be in doubt whether its keys are
-        used up.
+        used up. It is let through only while the job is not among those that wait, of which there are not too many.
 
         Raises:
             StoreError: nothing of the job was committed.
@@ -63,9 +66,18 @@ class Writer:
         if self._closed:
             raise StorageUnavailable("the store is closed")
         ticket = _Ticket(job)
-        self._tickets.put(ticket)
-        with trio.CancelScope(shield=True):
-            await ticket.done.wait()
+        try:
+            self._room.acquire_nowait()
+        except trio.WouldBlock:
+            await self._room.acquire()
+        try:
+            if self._closed:
+                raise StorageUnavailable("the store is closed")
+            self._tickets.put(ticket)
+            with trio.CancelScope(shield=True):
+                await ticket.done.wait()
+        finally:
+            self._room.release()
         outcome = ticket.outcome
         assert outcome is not None
         if isinstance(outcome, Exception):

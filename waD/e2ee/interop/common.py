@@ -32,6 +32,7 @@ SEED_LENGTH: Final = 32
 TRIPLE_LENGTH: Final = 80
 IV_LENGTH: Final = 16
 _FAULTS_NAMED: Final = 3
+_OPENINGS: Final = ("{", "[", '"')
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 T = TypeVar("T")
@@ -77,16 +78,33 @@ def load_json(value: object) -> object:
     raise ConversionError("item_unreadable", "JSON inside JSON inside JSON")
 
 
+def unnest(value: object) -> object:
+    """Decode a string that holds an encoded object, array or string, at most three times (chapter 08 §2.2).
+
+    A string that holds anything else is the value itself: user parts of addresses look like numbers.
+    """
+    for _ in range(MAX_NESTING):
+        if not isinstance(value, str) or value[:1] not in _OPENINGS or len(value) > MAX_FOREIGN_RECORD_SIZE:
+            break
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            break
+    return value
+
+
 def decode_bytes(value: object, what: str) -> bytes | None:
     """Read bytes in any spelling a Baileys store has used (chapter 08 §2.2); None stays None.
 
     Raises ValueRefusedError.
     """
     for _ in range(MAX_NESTING):
+        value = unnest(value)
         if isinstance(value, dict) and (value.get("type") == "Buffer" or value.get("buffer") is True):
             value = value.get("data", value.get("value", []))
-        elif isinstance(value, dict) and isinstance(value.get("$binary"), dict):
-            value = value["$binary"].get("base64")
+        elif isinstance(value, dict) and "$binary" in value:
+            inner = value["$binary"]
+            value = inner.get("base64") if isinstance(inner, dict) else inner
         else:
             break
     if value is None:
@@ -264,13 +282,7 @@ def sender_key_state(
     """
     if iteration > MAX_COUNTER + 1:
         raise ValueRefusedError("the iteration is beyond the last one")
-    if private is not None and not any(private):
-        private = None
-    if private is not None:
-        made = curve.KeyPair.from_private(read_exact(private, curve.KEY_LENGTH, "private signing key"))
-        if made.public != public:
-            raise ValueRefusedError("the signing key pair does not match")
-        private = made.private
+    private = signing_key(public, private)
     entries = [(counter, now_ms, seed) for counter, seed in seeds]
     if any(counter >= iteration for counter, _, _ in entries):
         raise ValueRefusedError("skipped keys that lie ahead of their chain")
@@ -278,6 +290,19 @@ def sender_key_state(
     surplus = len(packed) // skipped.SEED_ENTRY - MAX_SKIPPED_KEYS
     packed = skipped.drop_lowest(packed, skipped.SEED_ENTRY, max(surplus, 0))
     return SenderKeyState(key_id, iteration, chain_key, public, private, packed)
+
+
+def signing_key(public: bytes, private: bytes | None) -> bytes | None:
+    """The private signing key; an empty or all-zero one is none.
+
+    Raises ValueRefusedError on halves that are not a pair.
+    """
+    if private is None or not any(private):
+        return None
+    made = curve.KeyPair.from_private(read_exact(private, curve.KEY_LENGTH, "private signing key"))
+    if made.public != public:
+        raise ValueRefusedError("the signing key pair does not match")
+    return made.private
 
 
 def sender_key_record(

@@ -1,252 +1,128 @@
-"""waD's own records as canonical JSON, for backups and for people (chapter 08 §1.4).
+"""waD's own records read leniently, for backups and for people (chapter 08 §1.4).
 
-Keys sorted, no blanks, integers only; bytes are base64 with padding and public keys have 33 bytes. The stored
-binary form holds the same, and the age of skipped keys besides.
+The form is that of `waD.e2ee.documents`, which stores use too. Here a state that does not follow it is left out and
+told of, where a store refuses the record.
 """
 
 from __future__ import annotations
 
-import json
+from typing import TypeVar
 
-from waD.e2ee import curve, skipped
+import msgspec
+from msgspec.structs import replace
+
+from waD.e2ee import curve, groups, record
+from waD.e2ee.documents import (
+    FORMAT_VERSION,
+    ReceiverChainDocument,
+    SenderKeyStateDocument,
+    StateDocument,
+)
+from waD.e2ee.errors import SignalError
 from waD.e2ee.groups import SenderKeyRecord, SenderKeyState
 from waD.e2ee.interop.common import (
-    IV_LENGTH,
-    SEED_LENGTH,
     ConversionError,
     Imported,
     JsonObject,
     ValueRefusedError,
     check_state,
-    decode_bytes,
-    encode_base64,
-    encode_public,
     limited_state,
     load_json,
-    read_bytes,
-    read_int,
-    read_list,
-    read_object,
-    read_public,
-    receiver_chain,
     sender_chain,
     sender_key_record,
-    sender_key_state,
     session_record,
+    signing_key,
 )
-from waD.e2ee.limits import MAX_COUNTER, MAX_PREKEY_ID
-from waD.e2ee.record import PendingPreKey, ReceiverChain, SessionRecord, SessionState
+from waD.e2ee.record import SessionRecord, SessionState
 
-FORMAT_VERSION = 1
-_MAX_TIME = (1 << 63) - 1
+_T = TypeVar("_T")
+_REFUSALS = (msgspec.ValidationError, SignalError, ValueRefusedError, curve.CurveError)
+_MAX_REASON = 200
 
 
 def import_session(value: object, now_ms: int = 0, *, prune: bool = True) -> Imported[SessionRecord]:
-    """Read a session record; `now_ms` becomes the time of skipped keys. Raises ConversionError."""
-    record = _versioned(value, "session record")
+    """Read a session record; `now_ms` is the time of skipped keys of unknown age. Raises ConversionError."""
+    fields = _versioned(value, "session record")
     warnings: list[str] = []
+    documents: list[StateDocument] = []
 
     def convert(entry: object) -> SessionState | None:
         try:
-            return limited_state(_import_state(entry, now_ms), warnings, prune=prune)
-        except (ValueRefusedError, curve.CurveError) as error:
-            warnings.append(f"session_invalid: {error}")
+            document = _dated_state(_fitting(entry, StateDocument), now_ms)
+            state = limited_state(_checked(record.state_of(document)), warnings, prune=prune)
+        except _REFUSALS as error:
+            warnings.append(f"session_invalid: {_reason(error)}")
             return None
+        documents.append(document)
+        return state
 
-    current = None if record.get("cur") is None else convert(record["cur"])
-    previous = record.get("prev")
+    current = None if fields.get("cur") is None else convert(fields["cur"])
+    previous = fields.get("prev")
     archived = [convert(entry) for entry in (previous if isinstance(previous, list) else [])]
-    return session_record(current, [state for state in archived if state is not None], warnings, now_ms)
+    kept = [state for state in archived if state is not None]
+    return session_record(current, kept, warnings, record.oldest_time(documents))
 
 
-def export_session(record: SessionRecord) -> str:
+def export_session(session: SessionRecord) -> str:
     """Return the canonical JSON text."""
-    return _dump(
-        {
-            "v": FORMAT_VERSION,
-            "cur": None if record.current is None else _export_state(record.current),
-            "prev": [_export_state(state) for state in record.archived],
-        }
-    )
+    return session.serialize().decode()
 
 
 def import_sender_key(value: object, now_ms: int = 0, *, prune: bool = True) -> Imported[SenderKeyRecord]:
     """Read a sender-key record; `prune` drops the skipped keys of our own states. Raises ConversionError."""
-    record = _versioned(value, "sender-key record")
+    fields = _versioned(value, "sender-key record")
     warnings: list[str] = []
     states = []
-    entries = record.get("states")
+    entries = fields.get("states")
     for entry in entries if isinstance(entries, list) else []:
         try:
-            states.append(_import_sender_key_state(entry, now_ms))
-        except (ValueRefusedError, curve.CurveError) as error:
-            warnings.append(f"sender_key_invalid: {error}")
+            document = _dated(_fitting(entry, SenderKeyStateDocument), now_ms)
+            states.append(_checked_sender_key(groups.state_of(document)))
+        except _REFUSALS as error:
+            warnings.append(f"sender_key_invalid: {_reason(error)}")
     return sender_key_record(states, warnings, prune=prune)
 
 
-def export_sender_key(record: SenderKeyRecord) -> str:
+def export_sender_key(sender_key: SenderKeyRecord) -> str:
     """Return the canonical JSON text."""
-    states = [_export_sender_key_state(state) for state in record.states]
-    return _dump({"v": FORMAT_VERSION, "states": states})
+    return sender_key.serialize().decode()
 
 
 def _versioned(value: object, what: str) -> JsonObject:
-    record = load_json(value)
-    if not isinstance(record, dict) or record.get("v") != FORMAT_VERSION:
+    fields = load_json(value)
+    if not isinstance(fields, dict) or fields.get("v") != FORMAT_VERSION:
         raise ConversionError("item_unreadable", f"not a {what} of version {FORMAT_VERSION}")
-    return record
+    return fields
 
 
-def _import_state(value: object, now_ms: int) -> SessionState:
-    entry = read_object(value, "session")
-    chain = read_object(entry.get("sc"), "sending chain")
-    own, closed, stale = entry.get("own"), entry.get("tc"), entry.get("stale", False)
-    if not isinstance(own, bool | None) or not isinstance(stale, bool):
-        raise ValueRefusedError("a flag that is neither true nor false")
-    state = SessionState(
-        local_identity=read_public(entry.get("lid"), "local identity"),
-        remote_identity=read_public(entry.get("rid"), "remote identity"),
-        local_registration_id=read_int(entry.get("lreg"), "local registration id"),
-        remote_registration_id=read_int(entry.get("rreg"), "remote registration id"),
-        root_key=read_bytes(entry.get("rk"), curve.KEY_LENGTH, "root key"),
-        previous_counter=read_int(entry.get("pc"), "previous counter"),
-        sender=sender_chain(
-            read_public(chain.get("pub"), "ratchet key"),
-            read_bytes(chain.get("priv"), curve.KEY_LENGTH, "private ratchet key"),
-            read_int(chain.get("i"), "sending index", most=MAX_COUNTER + 1),
-            read_bytes(chain.get("k"), curve.KEY_LENGTH, "sending chain key"),
-        ),
-        receivers=tuple(
-            _import_receiver(value, now_ms) for value in read_list(entry.get("rc"), "receiving chains")
-        ),
-        pending=_import_pending(entry.get("pp")),
-        base_key=read_public(entry.get("bk"), "base key"),
-        own_base=own,
-        created_ms=read_int(entry.get("t0", 0), "created", most=_MAX_TIME),
-        used_ms=read_int(entry.get("tu", 0), "used", most=_MAX_TIME),
-        closed_ms=None if closed is None else read_int(closed, "closed", most=_MAX_TIME),
-        stale=stale,
-    )
-    check_state(state)
-    return state
+def _fitting(entry: object, kind: type[_T]) -> _T:
+    return msgspec.convert(entry, kind)
 
 
-def _import_receiver(value: object, now_ms: int) -> ReceiverChain:
-    chain = read_object(value, "receiving chain")
-    key = decode_bytes(chain.get("k"), "receiving chain key")
-    if key is not None and len(key) != curve.KEY_LENGTH:
-        raise ValueRefusedError("a receiving chain key of the wrong length")
-    return receiver_chain(
-        read_public(chain.get("pub"), "remote ratchet key"),
-        read_int(chain.get("i"), "receiving index", most=MAX_COUNTER + 1),
-        key,
-        [_import_key(value) for value in read_list(chain.get("mk"), "skipped keys")],
-        now_ms,
-    )
+def _reason(error: Exception) -> str:
+    """What is wrong; a hostile record may choose how long a text that is."""
+    return str(error)[:_MAX_REASON]
 
 
-def _import_key(value: object) -> tuple[int, bytes]:
-    match read_list(value, "skipped key"):
-        case [counter, seed]:
-            key = read_bytes(seed, SEED_LENGTH, "message seed")
-        case [counter, cipher_key, mac_key, iv]:
-            key = (
-                read_bytes(cipher_key, curve.KEY_LENGTH, "cipher key")
-                + read_bytes(mac_key, curve.KEY_LENGTH, "MAC key")
-                + read_bytes(iv, IV_LENGTH, "IV")
-            )
-        case _:
-            raise ValueRefusedError("a skipped key that is neither a seed nor a triple")
-    return read_int(counter, "counter of a skipped key", most=MAX_COUNTER), key
+_Dated = TypeVar("_Dated", ReceiverChainDocument, SenderKeyStateDocument)
 
 
-def _import_pending(value: object) -> PendingPreKey | None:
-    if value is None:
-        return None
-    pending = read_object(value, "pending prekey")
-    prekey_id = pending.get("id")
-    return PendingPreKey(
-        None if prekey_id is None else read_int(prekey_id, "prekey id", least=1, most=MAX_PREKEY_ID),
-        read_int(pending.get("sid"), "signed prekey id", most=MAX_PREKEY_ID),
-        read_public(pending.get("bk"), "pending base key"),
-    )
+def _dated(document: _Dated, now_ms: int) -> _Dated:
+    """Skipped keys of unknown age count from now on."""
+    if not now_ms or not document.mk or document.mt is not None:
+        return document
+    return replace(document, mt=[(now_ms, len(document.mk))])
 
 
-def _export_state(state: SessionState) -> JsonObject:
+def _dated_state(document: StateDocument, now_ms: int) -> StateDocument:
+    return replace(document, rc=[_dated(chain, now_ms) for chain in document.rc])
+
+
+def _checked(state: SessionState) -> SessionState:
     sender = state.sender
-    pending: JsonObject | None = None
-    if state.pending is not None:
-        pending = {"sid": state.pending.signed_prekey_id, "bk": encode_public(state.pending.base_key)}
-        if state.pending.prekey_id is not None:
-            pending["id"] = state.pending.prekey_id
-    return {
-        "lid": encode_public(state.local_identity),
-        "rid": encode_public(state.remote_identity),
-        "lreg": state.local_registration_id,
-        "rreg": state.remote_registration_id,
-        "rk": encode_base64(state.root_key),
-        "pc": state.previous_counter,
-        "sc": {
-            "pub": encode_public(sender.public),
-            "priv": encode_base64(sender.private),
-            "i": sender.next,
-            "k": encode_base64(sender.key),
-        },
-        "rc": [_export_receiver(chain) for chain in state.receivers],
-        "pp": pending,
-        "bk": encode_public(state.base_key),
-        "own": state.own_base,
-        "t0": state.created_ms,
-        "tu": state.used_ms,
-        "tc": state.closed_ms,
-        "stale": state.stale,
-    }
+    check_state(state)
+    return replace(state, sender=sender_chain(sender.public, sender.private, sender.next, sender.key))
 
 
-def _export_receiver(chain: ReceiverChain) -> JsonObject:
-    keys: list[tuple[int, list[str]]] = [
-        (counter, [encode_base64(seed)])
-        for counter, _, seed in skipped.unpack(chain.seeds, skipped.SEED_ENTRY)
-    ]
-    keys += [
-        (counter, [encode_base64(part) for part in (triple[:32], triple[32:64], triple[64:])])
-        for counter, _, triple in skipped.unpack(chain.triples, skipped.TRIPLE_ENTRY)
-    ]
-    return {
-        "pub": encode_public(chain.ratchet),
-        "i": chain.next,
-        "k": None if chain.key is None else encode_base64(chain.key),
-        "mk": [[counter, *parts] for counter, parts in sorted(keys)],
-    }
-
-
-def _import_sender_key_state(value: object, now_ms: int) -> SenderKeyState:
-    entry = read_object(value, "sender key")
-    keys = [_import_key(key) for key in read_list(entry.get("mk"), "skipped keys")]
-    if any(len(seed) != SEED_LENGTH for _, seed in keys):
-        raise ValueRefusedError("a skipped sender key without its seed")
-    return sender_key_state(
-        read_int(entry.get("id"), "sender-key id"),
-        read_int(entry.get("i"), "iteration"),
-        read_bytes(entry.get("ck"), SEED_LENGTH, "sender chain key"),
-        read_public(entry.get("pub"), "signing key"),
-        decode_bytes(entry.get("priv"), "private signing key"),
-        keys,
-        now_ms,
-    )
-
-
-def _export_sender_key_state(state: SenderKeyState) -> JsonObject:
-    seeds = skipped.unpack(state.seeds, skipped.SEED_ENTRY)
-    return {
-        "id": state.key_id,
-        "i": state.iteration,
-        "ck": encode_base64(state.chain_key),
-        "pub": encode_public(state.public),
-        "priv": None if state.private is None else encode_base64(state.private),
-        "mk": [[counter, encode_base64(seed)] for counter, _, seed in seeds],
-    }
-
-
-def _dump(value: JsonObject) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+def _checked_sender_key(state: SenderKeyState) -> SenderKeyState:
+    return replace(state, private=signing_key(state.public, state.private))

@@ -5,10 +5,10 @@ Their counters name the last generated key, ours the next one. Bytes are base64 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from waD.e2ee import curve, skipped
@@ -100,7 +100,10 @@ def export_session(record: SessionRecord) -> ExportedSession:
     omitted = 0
     for index, state in enumerate(states):
         is_open = state is record.current and not state.stale
-        entries[encode_public(state.base_key)] = _export_state(state, len(states) - index, is_open=is_open)
+        # One base key names one session: of two the newer stands first.
+        entries.setdefault(
+            encode_public(state.base_key), _export_state(state, len(states) - index, is_open=is_open)
+        )
         omitted += sum(len(chain.triples) // skipped.TRIPLE_ENTRY for chain in state.receivers)
     return ExportedSession({"_sessions": entries, "version": "v1"}, omitted)
 
@@ -123,8 +126,7 @@ def import_sender_key(value: object, now_ms: int = 0, *, prune: bool = True) -> 
 def export_sender_key(record: SenderKeyRecord) -> str:
     """Return the file text; its inner byte strings are the ones every Baileys version reads."""
     entries = [_export_sender_key_state(state) for state in reversed(record.states)]
-    inner = json.dumps(entries, separators=(",", ":")).encode()
-    return json.dumps(_buffer(inner), separators=(",", ":"))
+    return msgspec.json.encode(_buffer(msgspec.json.encode(entries))).decode()
 
 
 def _import_state(
@@ -329,4 +331,5 @@ def _export_sender_key_state(state: SenderKeyState) -> JsonObject:
 
 
 def _buffer(data: bytes) -> JsonObject:
-    return {"type": "Buffer", "data": encode_base64(data)}
+    """What BufferJSON writes; the encoder makes base64 of bytes."""
+    return {"type": "Buffer", "data": data}

@@ -14,6 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
+from waD.store import checksum
+from waD.store.canonical import as_it_is, canonicalise
+from waD.store.codec import Upgrade
 from waD.store.errors import (
     StorageUnavailable,
     StoreDamaged,
@@ -24,6 +29,8 @@ from waD.store.errors import (
 )
 
 BUSY_TIMEOUT_S: Final = 5.0
+NEW: Final = ".new"
+"""Ending of a database that is being made."""
 APPLICATION_ID: Final = 0x57614400
 MAX_HOLDER: Final = 400
 _DAMAGE: Final = ("malformed", "not a database", "corrupt")
@@ -139,11 +146,17 @@ def prepare_directory(path: Path) -> None:
         raise refusal(path.parent, error, "made") from None
 
 
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     """Open a connection with the durability this program relies on."""
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
     )
+    # A damaged byte must come out as damage of one document, not as a failure of the whole statement.
+    connection.text_factory = _text
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -156,7 +169,7 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, upgrade: Upgrade = as_it_is) -> sqlite3.Connection:
     """Open, check and migrate; the caller holds the file lock.
 
     Raises:
@@ -166,11 +179,13 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     fresh = _make_sure(path)
     with translated(path):
-        if not fresh:
+        if fresh:
+            _make(path, upgrade)
+        else:
             _inspect(path)
         connection = connect(path)
         try:
-            _migrate(connection)
+            _migrate(connection, upgrade)
         except BaseException:
             connection.close()
             raise
@@ -178,17 +193,40 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _make_sure(path: Path) -> bool:
-    """Make the file if there is none, closed to everybody else; says whether it is new."""
-    fresh = not path.exists()
+    """Look whether there is a file that can be written; says whether there is none."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if fresh else 0), 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
     except OSError as error:
         raise refusal(path, error, "opened") from None
     size = os.fstat(fd).st_size
     os.close(fd)
-    if not fresh and size == 0:
+    if size == 0:
         raise StoreDamaged(f"{path} is empty: restore it from a backup, or remove it to begin with a new one")
-    return fresh
+    return False
+
+
+def _make(path: Path, upgrade: Upgrade) -> None:
+    """Make a new database under another name, so that one that is not finished is never taken for a damaged one."""
+    new = path.with_name(path.name + NEW)
+    for leftover in (new, *(new.with_name(new.name + tail) for tail in ("-wal", "-shm", "-journal"))):
+        leftover.unlink(missing_ok=True)
+    try:
+        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = connect(new)
+        try:
+            _migrate(connection, upgrade)
+        finally:
+            connection.close()
+        os.rename(new, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise refusal(path, error, "made") from None
 
 
 def _inspect(path: Path) -> None:
@@ -235,7 +273,8 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
             )
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection, upgrade: Upgrade) -> None:
+    _teach(connection, upgrade)
     connection.execute(
         "CREATE TABLE IF NOT EXISTS wa_schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, "
         "checksum BLOB NOT NULL, applied_at INTEGER NOT NULL) STRICT"
@@ -245,6 +284,45 @@ def _migrate(connection: sqlite3.Connection) -> None:
         if step.version not in applied:
             _apply(connection, step)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+
+
+class _Total:
+    """Sum of checksums, as an aggregate of SQL."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def step(self, part: bytes) -> None:
+        self._parts.append(part)
+
+    def finalize(self) -> bytes:
+        return checksum.total(self._parts)
+
+
+def _teach(connection: sqlite3.Connection, upgrade: Upgrade) -> None:
+    """Functions that the migrations call."""
+
+    def upgraded(kind: str, key: str, value: bytes) -> str:
+        return upgrade(kind, key, bytes(value)).decode()
+
+    def creds(value: bytes) -> str:
+        """Damaged credentials stay as they are: their session says so, and the others go on."""
+        try:
+            return canonicalise(value).decode()
+        except (msgspec.DecodeError, ValueError):
+            return bytes(value).decode("utf-8", "replace")
+
+    def check(kind: str, key: str, version: int, document: str) -> bytes:
+        return checksum.item_checksum(kind, key, version, document.encode())
+
+    def add(one: bytes, other: bytes | None) -> bytes:
+        return checksum.changed(one, None, other)
+
+    connection.create_function("wad_upgrade", 3, upgraded, deterministic=True)
+    connection.create_function("wad_creds", 1, creds, deterministic=True)
+    connection.create_function("wad_checksum", 4, check, deterministic=True)
+    connection.create_function("wad_sum", 2, add, deterministic=True)
+    connection.create_aggregate("wad_total", 1, _Total)  # type: ignore[arg-type]
 
 
 def _apply(connection: sqlite3.Connection, step: Migration) -> None:

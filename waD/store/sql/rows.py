@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from waD.store.model import DisconnectRecord, EventRow, MessageRow, OutboxRow, SessionRow
+from waD.store.sql.database import Json, Ms
 
 encode_json: Final = msgspec.json.Encoder().encode
 decode_json: Final = msgspec.json.Decoder().decode
@@ -17,7 +18,8 @@ SESSION_COLUMNS: Final = (
     "current_status", "last_disconnect_tag", "last_disconnect_reason", "last_disconnect_detail",
     "last_disconnected_at", "last_connected_at", "last_message_at", "reconnect_count", "reconnect_attempt",
     "messages_received", "messages_sent", "decrypt_failures",
-    "auth_epoch", "auth_version", "lease_token", "lease_holder", "created_at", "updated_at",
+    "auth_epoch", "auth_version", "auth_phase", "legacy_version", "lease_token", "lease_holder", "lease_expires_at",
+    "dek_kek_id", "created_at", "updated_at",
 )  # fmt: skip
 MESSAGE_COLUMNS: Final = (
     "chat", "sender", "message_id", "from_me", "ts", "kind", "body", "content", "raw", "wire_chat", "wire_sender",
@@ -33,19 +35,26 @@ MESSAGE_CHANGES: Final = frozenset(
     {"kind", "body", "content", "raw", "status", "edited_at", "revoked_at", "ts"}
 )
 OUTBOX_CHANGES: Final = frozenset(OUTBOX_COLUMNS[3:10]) | {"written_at", "sent_at"}
-_JSON_COLUMNS: Final = frozenset({"content", "payload"})
+_JSON_COLUMNS: Final = frozenset({"content"})
+_TIME_COLUMNS: Final = frozenset(
+    {
+        "ts", "edited_at", "revoked_at", "not_before", "expires_at", "written_at", "sent_at", "last_connected_at",
+        "last_message_at", "last_disconnected_at",
+    }
+)  # fmt: skip
 
 Row = tuple[Any, ...]
 
 
-def json_text(value: object) -> str:
-    """JSON as the text that SQLite wants."""
-    return encode_json(value).decode()
+def json_text(value: object) -> Json:
+    """JSON for a column of documents."""
+    return Json(encode_json(value), "utf-8")
 
 
 def session_row(row: Row) -> SessionRow:
     """From `SESSION_COLUMNS`."""
     fields = dict(zip(SESSION_COLUMNS, row, strict=True))
+    fields["kek_id"] = fields.pop("dek_kek_id")
     tag, reason = fields.pop("last_disconnect_tag"), fields.pop("last_disconnect_reason")
     detail, at_ms = fields.pop("last_disconnect_detail"), fields.pop("last_disconnected_at")
     fields["held"] = bool(fields["held"])
@@ -64,10 +73,10 @@ def message_row(row: Row) -> MessageRow:
     return MessageRow(**fields)
 
 
-def outbox_row(row: Row) -> OutboxRow:
-    """From `OUTBOX_COLUMNS`."""
+def outbox_row(row: Row, open_payload: Callable[[str, str | bytes], str | bytes]) -> OutboxRow:
+    """From `OUTBOX_COLUMNS`; `open_payload` decrypts the payload of a message id."""
     fields = dict(zip(OUTBOX_COLUMNS, row, strict=True))
-    fields["payload"] = decode_json(fields["payload"])
+    fields["payload"] = decode_json(open_payload(fields["message_id"], fields["payload"]))
     return OutboxRow(**fields)
 
 
@@ -100,17 +109,20 @@ def session_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
             "last_disconnect_detail": record and json_text(record.detail),
             "last_disconnected_at": record and record.at_ms,
         }
-    return columns
+    return {name: _parameter(name, value) for name, value in columns.items()}
 
 
 def assignments(what: str, changes: Mapping[str, Any], allowed: frozenset[str]) -> tuple[str, list[Any]]:
     """The SET part of an UPDATE, and its values."""
     _check(what, changes, allowed)
-    values = [
-        json_text(value) if name in _JSON_COLUMNS and value is not None else value
-        for name, value in changes.items()
-    ]
+    values = [_parameter(name, value) for name, value in changes.items()]
     return ", ".join(f"{name}=?" for name in changes), values
+
+
+def _parameter(name: str, value: Any) -> Any:
+    if value is not None and name in _JSON_COLUMNS:
+        return json_text(value)
+    return Ms(value) if value is not None and name in _TIME_COLUMNS else value
 
 
 def _check(what: str, changes: Mapping[str, Any], allowed: frozenset[str]) -> None:
