@@ -6,10 +6,9 @@ so that a tick can only come from the program at the other end.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,11 @@ from tests.interop.baileys_client import BaileysClient
 from tests.interop.conftest import Baileys, pair
 from waD.sandbox import Sandbox, run_sandbox
 from waD.sandbox.accounts import Device
+from waD.store.engine import Attach, CommitUnit
+from waD.store.model import SessionRow
+from waD.store.opening import open_engine
+from waD.store.store import Parts, StoreSettings
+from waD.store.unit import Committed, Unit
 
 ALICE_PN = f"{ALICE}@s.whatsapp.net"
 BOB_PN = f"{BOB}@s.whatsapp.net"
@@ -448,10 +452,19 @@ def forget_records(daemon: Daemon, address: str) -> int:
     """Delete the sessions of a daemon that is not running with one account; returns how many there were."""
     (database,) = (daemon.directory / "state").rglob("*.db")
     user = address.partition("@")[0]
-    with closing(sqlite3.connect(database)) as connection, connection:
-        return connection.execute(
-            "DELETE FROM wa_auth_items WHERE type = 'session' AND id LIKE ?", (f"{user}%",)
-        ).rowcount
+    engine = open_engine(StoreSettings(path=database), Parts())
+    try:
+        (row,) = engine.sessions(include_retired=False)
+        (owned,) = engine.write([Attach(row.id, "test")])
+        assert isinstance(owned, SessionRow)
+        unit = Unit()
+        for key in engine.item_keys(row.id, "session", user):
+            unit.delete("session", key)
+        (done,) = engine.write([CommitUnit(row.id, owned.lease_token, unit)])
+        assert isinstance(done, Committed)
+        return len(unit.items)
+    finally:
+        engine.close()
 
 
 async def test_phones_have_lost_their_sessions(baileys: Baileys, tmp_path: Path) -> None:

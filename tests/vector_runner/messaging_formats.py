@@ -20,6 +20,7 @@ from waD.messaging.phash import contact_hash, device_hash
 from waD.messaging.reaction import Reaction
 from waD.messaging.receipts import status_of
 from waD.messaging.stanza import Incoming, Rejection, is_own, parse
+from waD.messaging.values import encode_text
 from waD.messaging.wrappers import unwrap
 from waD.proto.e2e_pb2 import Message, MessageKey
 from waD.sandbox import accounts
@@ -160,7 +161,7 @@ def expect_calls(calls: list[tuple[str, ...]], wanted: list[dict[str, str]], sou
 def expect_mappings(unit: Unit, wanted: list[dict[str, Any]]) -> None:
     pairs = [pair for call in wanted if call["op"] == "store_mapping" for pair in call["list"]]
     learned = {key: value for (kind, key), value in unit.items.items() if kind == kinds.LID_OF_PN}
-    assert learned == {address(pair["pn"]).user: address(pair["lid"]).user.encode() for pair in pairs}
+    assert learned == {address(pair["pn"]).user: encode_text(address(pair["lid"]).user) for pair in pairs}
 
 
 def key_of(fields: dict[str, Any]) -> Key:
