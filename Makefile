@@ -70,6 +70,8 @@ clean:
 # Installing: make install [PREFIX=/usr] [DESTDIR=stage] [PYTHON=/usr/bin/python3] [SYSTEMD_VERSION=252]
 # The packages go into a virtual environment of their own, $(PREFIX)/lib/waD; only waD and wactl are on the path.
 # pip fetches the dependencies, or takes them from a directory: PIP_NO_INDEX=1 PIP_FIND_LINKS=/path make install
+# For a database on a PostgreSQL server its driver is needed as well: EXTRAS='[postgres]' make install
+EXTRAS ?=
 DESTDIR ?=
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
@@ -79,7 +81,8 @@ SHARE := $(PREFIX)/share
 DOC := $(SHARE)/doc/waD
 COMPLETIONS := $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 PROGRAMS := waD wactl
-UNIT_FILES := waD.service waD.socket waD-wait@.service
+UNIT_FILES := waD.service waD.socket waD-wait@.service \
+  waD-backup@.service waD-backup@.timer waD-verify@.service waD-verify@.timer
 MANUALS = $(notdir $(wildcard man/*.[1-8]))
 NEW = $(DESTDIR)$(LIB).new
 # Without systemctl the oldest way, which newer ones understand as well.
@@ -102,7 +105,7 @@ install-python:
 	rm -rf '$(NEW)'
 	mkdir -p '$(DESTDIR)$(PREFIX)/lib'
 	umask 022 && $(PYTHON) -m venv '$(NEW)'
-	umask 022 && '$(NEW)/bin/python' -m pip install --quiet --no-compile --disable-pip-version-check .
+	umask 022 && '$(NEW)/bin/python' -m pip install --quiet --no-compile --disable-pip-version-check '.$(EXTRAS)'
 	'$(NEW)/bin/python' -m pip uninstall --quiet --yes --disable-pip-version-check pip setuptools
 	find '$(NEW)/bin' -type f -delete
 	umask 022 && for name in $(PROGRAMS); do '$(PYTHON)' systemd/launcher.py '$(LIB)/bin/python' $$name >'$(NEW)/bin/'$$name \
@@ -118,11 +121,12 @@ install-files:
 	install -d '$(DESTDIR)$(UNITS)' '$(DESTDIR)$(DOC)'
 	for unit in $(UNIT_FILES); do \
 	  if [ -f "systemd/$$unit.in" ]; then from="systemd/$$unit.in"; else from="systemd/$$unit"; fi; \
-	  sed -e 's|@bindir@|$(PREFIX)/bin|g' $(UNIT_TYPE) "$$from" >'$(DESTDIR)$(UNITS)/'"$$unit" \
+	  sed -e 's|@bindir@|$(PREFIX)/bin|g' -e 's|@docdir@|$(DOC)|g' $(UNIT_TYPE) "$$from" >'$(DESTDIR)$(UNITS)/'"$$unit" \
 	  && chmod 644 '$(DESTDIR)$(UNITS)/'"$$unit" || exit 1; done
 	install -D -m 644 systemd/waD.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/waD.conf'
 	install -D -m 644 systemd/waD.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/waD.conf'
-	install -m 644 systemd/credentials.conf.example README.md '$(DESTDIR)$(DOC)'
+	install -m 644 systemd/credentials.conf.example systemd/backup.conf.example README.md docs/backup.md docs/postgres.md \
+	  '$(DESTDIR)$(DOC)'
 	for page in $(MANUALS); do install -D -m 644 man/$$page '$(DESTDIR)$(SHARE)/man/man'$${page##*.}/$$page || exit 1; done
 	install -d -m 750 '$(DESTDIR)$(SYSCONFDIR)/waD' '$(DESTDIR)$(SYSCONFDIR)/waD/conf.d'
 	[ -e '$(DESTDIR)$(SYSCONFDIR)/waD/waD.toml' ] || install -m 640 etc/waD.toml '$(DESTDIR)$(SYSCONFDIR)/waD/waD.toml'
@@ -132,7 +136,7 @@ install-files:
 	  [ ! -f completion/$$name.zsh ] || install -D -m 644 completion/$$name.zsh '$(DESTDIR)$(word 2,$(COMPLETIONS))/_'$$name; \
 	  [ ! -f completion/$$name.fish ] || install -D -m 644 completion/$$name.fish '$(DESTDIR)$(word 3,$(COMPLETIONS))/'$$name.fish; done
 
-# What the operator wrote and what the daemon keeps stays: $(SYSCONFDIR)/waD and /var/lib/waD.
+# What the operator wrote and what the daemon keeps stays: $(SYSCONFDIR)/waD, /var/lib/waD and /var/backups/waD.
 uninstall:
 	rm -rf '$(DESTDIR)$(LIB)' '$(NEW)' '$(DESTDIR)$(DOC)'
 	for name in $(PROGRAMS); do rm -f '$(DESTDIR)$(PREFIX)/bin/'$$name '$(DESTDIR)$(word 1,$(COMPLETIONS))/'$$name \
@@ -140,4 +144,4 @@ uninstall:
 	for unit in $(UNIT_FILES); do rm -f '$(DESTDIR)$(UNITS)/'$$unit; done
 	rm -f '$(DESTDIR)$(PREFIX)/lib/sysusers.d/waD.conf' '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/waD.conf'
 	for page in $(MANUALS); do rm -f '$(DESTDIR)$(SHARE)/man/man'$${page##*.}/$$page; done
-	@echo 'Left as they are: $(DESTDIR)$(SYSCONFDIR)/waD and /var/lib/waD'
+	@echo 'Left as they are: $(DESTDIR)$(SYSCONFDIR)/waD, /var/lib/waD and /var/backups/waD'

@@ -21,12 +21,19 @@ MODES = {
     "usr/lib/systemd/system/waD.service": 0o644,
     "usr/lib/systemd/system/waD.socket": 0o644,
     "usr/lib/systemd/system/waD-wait@.service": 0o644,
+    "usr/lib/systemd/system/waD-backup@.service": 0o644,
+    "usr/lib/systemd/system/waD-backup@.timer": 0o644,
+    "usr/lib/systemd/system/waD-verify@.service": 0o644,
+    "usr/lib/systemd/system/waD-verify@.timer": 0o644,
     "usr/lib/sysusers.d/waD.conf": 0o644,
     "usr/lib/tmpfiles.d/waD.conf": 0o644,
     "usr/share/man/man5/waD.toml.5": 0o644,
     "usr/share/man/man7/waD-control.7": 0o644,
     "usr/share/man/man8/waD.8": 0o644,
+    "usr/share/doc/waD/backup.conf.example": 0o644,
+    "usr/share/doc/waD/backup.md": 0o644,
     "usr/share/doc/waD/credentials.conf.example": 0o644,
+    "usr/share/doc/waD/postgres.md": 0o644,
     "usr/share/doc/waD/waD.toml.example": 0o644,
 }
 PROGRAMS = {"usr/lib/waD/bin/waD": 0o755, "usr/lib/waD/bin/wactl": 0o755}
@@ -119,6 +126,15 @@ def test_another_prefix(tmp_path: Path) -> None:
     unit = tmp_path / "usr/local/lib/systemd/system/waD.service"
     assert "ExecStart=/usr/local/bin/waD" in unit.read_text().splitlines()
     assert (tmp_path / "etc/waD/waD.toml").is_file()
+
+
+def test_units_name_what_was_installed(tmp_path: Path) -> None:
+    make("install-files", f"DESTDIR={tmp_path}", "PREFIX=/opt/waD")
+    for task in ("backup", "verify"):
+        text = (tmp_path / f"opt/waD/lib/systemd/system/waD-{task}@.service").read_text()
+        assert f"exec /opt/waD/bin/wactl {task}-auth " in text
+        (page,) = [line for line in text.splitlines() if line.startswith("Documentation=file:")]
+        assert (tmp_path / page.partition("file:/")[2]).is_file()
 
 
 @pytest.mark.parametrize("version", ["252", "249", ""])

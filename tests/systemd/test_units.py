@@ -12,7 +12,9 @@ import pytest
 from tests.systemd.conftest import ROOT, make
 
 MOST_EXPOSURE = 1.5
-UNITS = ("waD.service", "waD.socket", "waD-wait@.service")
+TASKS = ("waD-backup@.service", "waD-verify@.service")
+TIMERS = ("waD-backup@.timer", "waD-verify@.timer")
+UNITS = ("waD.service", "waD.socket", "waD-wait@.service", *TASKS, *TIMERS)
 
 
 def tool(*command: str, check: bool = True) -> str:
@@ -50,9 +52,10 @@ def test_verification_would_see_a_fault(units: Path) -> None:
     assert "ProtectClocks" in tool("systemd-analyze", "verify", "--man=no", str(unit), check=False)
 
 
-def test_exposure_is_low(units: Path) -> None:
-    said = tool("systemd-analyze", "security", "--offline=yes", "--no-pager", str(units / "waD.service"))
-    found = re.search(r"exposure level for waD\.service: ([0-9.]+)", said)
+@pytest.mark.parametrize("name", ["waD.service", *TASKS])
+def test_exposure_is_low(units: Path, name: str) -> None:
+    said = tool("systemd-analyze", "security", "--offline=yes", "--no-pager", str(units / name))
+    found = re.search(r"exposure level for waD\S*\.service: ([0-9.]+)", said)
     assert found, said
     assert float(found[1]) <= MOST_EXPOSURE
 
