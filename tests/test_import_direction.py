@@ -30,15 +30,23 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "waD.systemd": ("waD.systemd",),
     "waD.session": (
         "waD.session", "waD.messaging", "waD.link", "waD.wire", "waD.e2ee", "waD.proto", "waD.store",
-        "waD.events", "waD.control", "waD.config",
+        "waD.events", "waD.control", "waD.config", "waD.transfer",
+    ),
+    "waD.transfer": (
+        "waD.transfer", "waD.messaging", "waD.link", "waD.wire", "waD.e2ee", "waD.proto", "waD.store", "waD.events",
     ),
     "waD.sandbox": ("waD.sandbox", "waD.wire", "waD.e2ee", "waD.proto"),
     "waD.daemon": (
         "waD.session", "waD.messaging", "waD.link", "waD.wire", "waD.store", "waD.events", "waD.control",
-        "waD.config", "waD.logs", "waD.systemd",
+        "waD.config", "waD.logs", "waD.systemd", "waD.transfer",
     ),
     "waD.__main__": ("waD.daemon",),
-    "wactl": ("wactl", "waD.control.types", "waD.control.paths"),
+    "waD.offline": (
+        "waD.daemon", "waD.session", "waD.store", "waD.events", "waD.control", "waD.config",
+    ),
+    "waD.migrate": ("waD.session", "waD.store", "waD.config", "waD.transfer"),
+    # Which files a directory keeps is one truth for those who make backups and those who judge their names.
+    "wactl": ("wactl", "waD.control.types", "waD.control.paths", "waD.transfer.retention"),
 }  # fmt: skip
 
 SANS_IO = ("waD.wire", "waD.e2ee")

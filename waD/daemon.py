@@ -12,7 +12,6 @@ import os
 import platform
 import random
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ import click
 import trio
 
 from waD import logs
-from waD.config import ConfigErrors, Settings, diff, load
+from waD.config import ConfigErrors, Settings, diff, in_force, load
 from waD.config import Control as ControlSection
 from waD.control.api import ControlError
 from waD.control.peers import RoleTable, UnknownAccount
@@ -49,17 +48,21 @@ from waD.control.types import (
 )
 from waD.events.log import EventLog
 from waD.session.alerts import run_alert_commands
-from waD.session.checkup import WRITE_STUCK_S, check_up
+from waD.session.checkup import check_up
 from waD.session.doors import Doors
+from waD.session.holders import own_holder
 from waD.session.manager import Manager
 from waD.session.network import NetworkDoors
 from waD.session.retention import run_retention, store_settings
 from waD.session.snapshots import run_snapshots, seal_at_end
+from waD.session.stillness import StillnessWatch, standing_still
 from waD.session.version import VersionSource
 from waD.session.vitals import Clock
+from waD.store.codec import Codec, deferred
 from waD.store.errors import StorageUnavailable, StoreError
-from waD.store.store import Store, open_store
+from waD.store.store import Parts, Store, open_store
 from waD.systemd import Notifier
+from waD.transfer.upgrade import upgrade_item
 
 EXIT_FAILED: Final = 1
 EXIT_REFUSED: Final = 2
@@ -89,6 +92,13 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _legacy_codec() -> Codec:
+    from waD.transfer.legacy.codec import LegacyCodec  # it brings the importers with it
+
+    return LegacyCodec()
+
+
+STORE_PARTS: Final = Parts(codec=deferred(_legacy_codec), upgrade=upgrade_item)
 CLOCK: Final = Clock(unix_ms=unix_ms, jitter=random.random, random=os.urandom)
 
 
@@ -107,12 +117,21 @@ class Application:
         settings: as read at the start.
         config: the file that was named, for reloads; None for the default place.
         environ: the process environment.
+        unsafe_durability: whether a database that may lose commits will do.
     """
 
-    def __init__(self, settings: Settings, config: Path | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path | None,
+        environ: Mapping[str, str],
+        *,
+        unsafe_durability: bool = False,
+    ) -> None:
         self._settings = settings
         self._config = config
         self._environ = environ
+        self._unsafe_durability = unsafe_durability
         self._notifier = Notifier.from_environment(environ)
         self._stop = trio.Event()
         self._versions = VersionSource()
@@ -150,9 +169,14 @@ class Application:
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
         """Open it for the life of the stack; a migration may take its time."""
+        settings = store_settings(
+            self._settings,
+            self._environ.get("CREDENTIALS_DIRECTORY"),
+            unsafe_durability=self._unsafe_durability,
+        )
         async with trio.open_nursery() as meanwhile:
             meanwhile.start_soon(self._ask_for_time)
-            store = await stack.enter_async_context(open_store(store_settings(self._settings)))
+            store = await stack.enter_async_context(open_store(settings, STORE_PARTS))
             meanwhile.cancel_scope.cancel()
         return store
 
@@ -165,7 +189,14 @@ class Application:
     def _compose(self, store: Store) -> tuple[Manager, ControlServer]:
         log = EventLog(store)
         manager = Manager(
-            store, log, lambda: self._settings, self._doors, CLOCK, _holder(), logs.session_context
+            store,
+            log,
+            lambda: self._settings,
+            self._doors,
+            CLOCK,
+            own_holder(),
+            logs.session_context,
+            f"waD {version()}",
         )
         server = ControlServer(manager, self, control_settings(self._settings), version=version())
         self._store, self._log, self._manager, self._server = store, log, manager, server
@@ -184,8 +215,10 @@ class Application:
             nursery.start_soon(run_snapshots, store, lambda: self._settings, unix_ms)
             assert self._log is not None
             nursery.start_soon(run_alert_commands, self._log, lambda: self._settings.alerts)
+            watch = StillnessWatch(store, lambda: self._settings.alerts, unix_ms)
+            nursery.start_soon(watch.run)
             nursery.start_soon(self._tell_service_manager)
-            _log.info("ready: %s", self._settings.store.path)
+            _log.info("ready: %s", store.name)
             await self._stop.wait()
             await self._shut_down(store, manager, server, served)
             nursery.cancel_scope.cancel()
@@ -249,7 +282,7 @@ class Application:
         with trio.move_on_after(ANSWER_S):
             try:
                 await self._store.last_cursor()
-                if self._store.write_stuck_s > WRITE_STUCK_S:
+                if standing_still(self._store) is not None:
                     _log.error("a transaction stands still; the watchdog is not fed")
                     return False
                 return self._stop.is_set() or await answers(self._address)
@@ -304,7 +337,7 @@ class Application:
             started_at=self._started_ms,
             socket=self._address,
             config=", ".join(map(str, self._settings.files)) or None,
-            store=f"sqlite:{self._settings.store.path}",
+            store=self._store.name,
             sessions=sum(states.values()),
             states=dict(states),
             last_cursor=last,
@@ -312,6 +345,7 @@ class Application:
             platform=platform.platform(),
             event_lag=max((reader.event_lag for reader in readers), default=0),
             subscribers=readers,
+            store_stuck_seconds=int(self._store.write_stuck_s),
         )
 
     async def config(self) -> ConfigList:
@@ -328,8 +362,9 @@ class Application:
         assert self._store is not None
         assert self._log is not None
         assert self._manager is not None
-        views = await self._manager.list()
-        return await check_up(self._store, self._log, views, self._settings, Path(self._address))
+        views, symptoms = self._manager.list, self._manager.repair.symptoms
+        address = Path(self._address)
+        return await check_up(self._store, self._log, views, self._settings, address, symptoms)
 
     async def reload(self) -> ReloadResult:
         """Read the files again; all of it or nothing comes into force.
@@ -346,8 +381,10 @@ class Application:
             except (ConfigErrors, UnknownAccount) as error:
                 raise ControlError("refused", str(error)) from None
             applied, restart = diff(self._settings, new)
-            self._settings = new
+            new = self._settings = in_force(self._settings, new)
         self._manager.reloaded()
+        if "network.url" in applied:
+            _warn_of_foreign_server(new)
         logs.set_level(new.daemon.log_level, self._environ)
         _log.info("configuration read again: %s", ", ".join(applied) or "nothing changed")
         if restart:
@@ -390,11 +427,6 @@ def _limits(control: ControlSection) -> Limits:
     )
 
 
-def _holder() -> str:
-    """Who takes the leases."""
-    return f"pid {os.getpid()} on {socket.gethostname()}"
-
-
 def _warn_of_foreign_server(settings: Settings) -> None:
     if settings.network.url is not None:
         _log.warning(
@@ -410,9 +442,14 @@ def _warn_of_foreign_server(settings: Settings) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Read FILE instead of the default place; conf.d is looked for beside it.",
 )
+@click.option(
+    "--unsafe-durability",
+    is_flag=True,
+    help="Run on a database server that may lose what it has confirmed, which can cost an account its login.",
+)
 @click.option("--check-config", is_flag=True, help="Check the configuration, say what is wrong, and exit.")
 @click.version_option(version(), prog_name="waD")
-def main(config: Path | None, check_config: bool) -> None:
+def main(config: Path | None, unsafe_durability: bool, check_config: bool) -> None:
     """Hold WhatsApp sessions and keep them alive. wactl is how to talk to it.
 
     Example: waD --config /etc/waD/waD.toml
@@ -430,7 +467,7 @@ def main(config: Path | None, check_config: bool) -> None:
         return
     logs.set_up(level=settings.daemon.log_level, log_format=settings.daemon.log_format, environ=os.environ)
     try:
-        sys.exit(run(settings, config))
+        sys.exit(run(settings, config, unsafe_durability=unsafe_durability))
     finally:
         logs.tear_down()
 
@@ -457,10 +494,10 @@ async def answers(address: str) -> bool:
         return False
 
 
-def run(settings: Settings, config: Path | None) -> int:
+def run(settings: Settings, config: Path | None, *, unsafe_durability: bool = False) -> int:
     """Run a daemon to its end; returns the exit status."""
     try:
-        trio.run(Application(settings, config, os.environ).run)
+        trio.run(Application(settings, config, os.environ, unsafe_durability=unsafe_durability).run)
     except (Refused, UnknownAccount) as error:
         _log.critical("not started: %s", error)
         return EXIT_REFUSED

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from wactl.client import Client, candidates
 from wactl.failure import usage
@@ -48,6 +49,13 @@ class App:
                 f"{question} There is no terminal to ask on: say --yes if you mean it. Nothing was done."
             )
         click.confirm(question, abort=True, err=True)
+
+    def typed(self, question: str) -> str:
+        """Ask for a word that is not given lightly; raises Failure if nobody can be asked."""
+        if not is_terminal(sys.stdin):
+            raise usage(f"{question}: there is no terminal to ask on, say --confirm. Nothing was done.")
+        answer: str = click.prompt(question, default="", show_default=False, err=True)
+        return answer
 
 
 pass_app = click.make_pass_decorator(App)
@@ -165,6 +173,45 @@ class LazyGroup(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as click calls it
         """Write the example."""
         write_example(self.example, formatter)
+
+
+class DefaultGroup(LazyGroup):
+    """A group in which one command's name may be left out.
+
+    Args:
+        name: of the group.
+        default: the command that is meant when no other is named.
+        **settings: as for `LazyGroup`.
+    """
+
+    def __init__(self, name: str, *, default: str, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put in the name that was left out."""
+        if args and not _names_command(args, self.table):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of sessions as well, for the command that need not be named."""
+        own = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            return own
+        names = complete_name(ctx, self.params[0], incomplete)
+        return [*own, *(CompletionItem(name) for name in names)]
+
+
+def _names_command(args: Sequence[str], table: Mapping[str, object]) -> bool:
+    """Whether the first word behind common options is a command of the group, or a help is asked for."""
+    words = iter(args)
+    for word in words:
+        if word == "--socket":
+            next(words, None)
+        elif word != "--json" and not word.startswith("--socket="):
+            return word in table or word in ("-h", "--help")
+    return False
 
 
 def complete_name(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Final, NamedTuple
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Final, NamedTuple
 
 from wactl.failure import Failure, timed_out
 from waD.control import types as t
@@ -57,6 +60,39 @@ def run(*words: str, timeout: float = PATIENCE_S) -> Done:
         why = errors[-1] if errors else f"signal {-done.returncode}"
         raise Failure("refused", f"{' '.join(words)} has broken down: {why}", t.EXIT_REFUSED)
     return Done(done.returncode, done.stdout, errors)
+
+
+@contextmanager
+def reading(*words: str) -> Iterator[tuple[IO[bytes], Callable[[], Done]]]:
+    """Run this interpreter with these words, for what it writes to a pipe.
+
+    Gives the pipe, and a function that waits for the end of the process and tells how it ended, to be called when the
+    pipe is empty. A process that still runs at the end of the block is killed.
+
+    Raises:
+        Failure: it cannot be started.
+    """
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - this interpreter and words of our own
+                command_line(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
+        except OSError as error:
+            text = f"cannot run {sys.executable}: {error.strerror}"
+            raise Failure("refused", text, t.EXIT_REFUSED) from None
+
+        def done() -> Done:
+            status = process.wait()
+            errors.seek(0)
+            return Done(status, "", errors.read().decode("utf-8", "replace").splitlines())
+
+        with process:
+            assert process.stdout is not None
+            try:
+                yield process.stdout, done
+            finally:
+                if process.poll() is None:
+                    process.kill()
 
 
 def _isolation() -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from wactl.sessions import next_step
-from wactl.text import clean
+from wactl.text import clean, duration
 from waD.control import types as t
 
 OK: Final = 0
@@ -19,6 +20,9 @@ LEVELS: Final = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 CLOCK_SKEW_MS: Final = 60_000
 """By how much the clocks may differ: the default of alerts.clock_skew."""
+
+STUCK_S: Final = 30
+"""A transaction of the store that takes longer stands still."""
 
 LAG: Final = 10_000
 """Entries of the event log; a subscriber farther behind has stopped reading, or will lose events one day."""
@@ -80,6 +84,7 @@ def one_session(view: t.SessionView) -> Report:
     numbers = {
         "open": Number(view.state == "open"),
         "queued": Number(view.queued),
+        "held_messages": Number(view.held_messages),
         "unacked": Number(view.unacked),
         "unanswered": Number(view.unanswered),
         "reconnects": Number(view.reconnect_count, "c"),
@@ -87,6 +92,8 @@ def one_session(view: t.SessionView) -> Report:
         "sent": Number(view.messages_sent, "c"),
         "decrypt_failures": Number(view.decrypt_failures, "c"),
     }
+    if view.last_backup_at is not None:
+        numbers["backup_age"] = _age(view.last_backup_at)
     if view.ping_ms is not None:
         numbers["ping"] = Number(view.ping_ms / 1000, "s")
     if view.clock_offset_ms is not None:
@@ -94,11 +101,23 @@ def one_session(view: t.SessionView) -> Report:
     return _report(problems, f"{view.name} is {view.state}", numbers)
 
 
+def now_ms() -> int:
+    """The time of day in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _age(at_ms: int) -> Number:
+    return Number(max(0, now_ms() - at_ms) // 1000, "s")
+
+
 def all_sessions(views: Sequence[t.SessionView], info: t.DaemonInfo) -> Report:
     """Report on everything."""
     problems = [problem for view in views for problem in _problems(view, named=False)]
     if info.event_lag > LAG:
         problems.append(Problem(WARNING, f"a subscriber is {info.event_lag} events behind"))
+    if info.store_stuck_seconds > STUCK_S:
+        text = f"the store stands still: a transaction has been running for {info.store_stuck_seconds} s"
+        problems.append(Problem(CRITICAL, text))
     wanted = [view for view in views if _wanted(view)]
     is_open = sum(view.state == "open" for view in wanted)
     numbers = {
@@ -106,9 +125,13 @@ def all_sessions(views: Sequence[t.SessionView], info: t.DaemonInfo) -> Report:
         "wanted": Number(len(wanted)),
         "open": Number(is_open),
         "queued": Number(sum(view.queued for view in views)),
+        "held_messages": Number(sum(view.held_messages for view in views)),
         "unacked": Number(sum(view.unacked for view in views)),
         "event_lag": Number(info.event_lag),
     }
+    backups = [view.last_backup_at for view in views if view.last_backup_at is not None]
+    if backups:
+        numbers["backup_age"] = _age(min(backups))
     down = len(views) - len(wanted)
     fine = f"{is_open} of {len(wanted)} sessions open" + (f", {down} down as wanted" if down else "")
     return _report(problems, fine, numbers)
@@ -135,6 +158,13 @@ def _problems(view: t.SessionView, *, named: bool) -> Iterator[Problem]:
         yield Problem(WARNING, f"{view.name} is open, still starting")
     elif view.healthy is False:
         yield Problem(WARNING, f"{view.name} is open, but its connection does not answer")
+    if view.held_messages:
+        text = f"{view.held_messages} messages of {view.name} are held, next: wactl outbox list {view.name}"
+        yield Problem(WARNING, text)
+    if view.last_backup_at is not None and view.backup_due_at is not None and view.backup_due_at < now_ms():
+        age = duration((now_ms() - view.last_backup_at) // 1000)
+        text = f"the last backup of {view.name} is {age} old, next: wactl backup-auth {view.name}"
+        yield Problem(WARNING, text)
     offset_ms = view.clock_offset_ms or 0
     if abs(offset_ms) > CLOCK_SKEW_MS:
         yield Problem(WARNING, f"the clock differs from WhatsApp's by {offset_ms / 1000:+.1f} s")

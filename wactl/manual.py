@@ -106,7 +106,7 @@ def _page(name: str) -> str:
     lines += [".SH DESCRIPTION", *_prose(inspect.cleandoc(command.help or ""))]
     shared = _shared(commands.values())
     if isinstance(command, click.Group):
-        lines += _subcommands(commands, {option.name for option in shared})
+        lines += _subcommands(commands, {_meaning(option) for option in shared})
     lines += [".SH OPTIONS", *_options([*shared, *common_options()]), *_help()]
     lines += _exits(getattr(command, "exits", EXITS))
     examples = [getattr(one, "example", "") for one in commands.values()]
@@ -153,18 +153,25 @@ def _synopsis(words: str, command: click.Command) -> Iterator[str]:
 
 def _shared(commands: Collection[click.Command]) -> list[click.Option]:
     """The options that most commands of a page have; all of a single one."""
-    found = {option.name: option for command in commands for option in _own(command)}
-    counts = Counter(option.name for command in commands for option in _own(command))
-    return [option for name, option in found.items() if counts[name] * 2 > len(commands)]
+    found = {_meaning(option): option for command in commands for option in _own(command)}
+    counts = Counter(_meaning(option) for command in commands for option in _own(command))
+    return [option for meaning, option in found.items() if counts[meaning] * 2 > len(commands)]
 
 
-def _subcommands(commands: Mapping[str, click.Command], elsewhere: Collection[str | None]) -> Iterator[str]:
+def _meaning(option: click.Option) -> tuple[str | None, str | None]:
+    """What makes two options of a page the same: another text is another meaning."""
+    return option.name, option.help
+
+
+def _subcommands(
+    commands: Mapping[str, click.Command], elsewhere: Collection[tuple[str | None, str | None]]
+) -> Iterator[str]:
     yield ".SH COMMANDS"
     for words, command in commands.items():
         arguments = [_argument(one) for one in command.params if isinstance(one, click.Argument)]
         yield f'.SS "{" ".join([_escape(words), *arguments])}"'
         yield from _prose(inspect.cleandoc(command.help or ""))
-        yield from _options(option for option in _own(command) if option.name not in elsewhere)
+        yield from _options(option for option in _own(command) if _meaning(option) not in elsewhere)
 
 
 def _own(command: click.Command) -> list[click.Option]:

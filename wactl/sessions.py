@@ -11,6 +11,8 @@ from waD.control import types as t
 
 def next_step(view: t.SessionView) -> str:
     """What to do next: the session's own hint, else what its state calls for."""
+    if view.run_by is not None:
+        return f"run by {clean(view.run_by)}"
     if view.held and not view.hint:
         return f"held; wactl release {view.name}"
     return clean(view.hint) or t.NEXT_STEP.get(view.state, "").format(name=view.name)
@@ -45,17 +47,25 @@ def describe(out: Renderer, view: t.SessionView) -> None:
             ("platform", clean(view.platform or "")),
             ("last connected", ago(view.last_connected_at)),
             ("last message", ago(view.last_message_at)),
+            ("last backup", ago(view.last_backup_at) if view.last_backup_at else ""),
+            ("last verified", ago(view.last_verified_at) if view.last_verified_at else ""),
             ("reconnects", _reconnects(view)),
             ("next attempt", ago(view.next_attempt_at) if view.next_attempt_at else ""),
             ("health", _health(view)),
             ("clock", _clock(view.clock_offset_ms)),
             ("messages", _counters(view)),
             ("queued", str(view.queued) if view.queued else ""),
+            ("held", _held(view)),
             ("last disconnect", disconnect_reason(view.last_disconnect)),
             ("connection id", clean(view.connection_id)),
             ("next", next_step(view)),
         ]
     )
+
+
+def _held(view: t.SessionView) -> str:
+    """Messages that wait for the operator."""
+    return f"{view.held_messages}; wactl outbox list {clean(view.name)}" if view.held_messages else ""
 
 
 def disconnect_reason(reason: t.DisconnectView | None) -> str:

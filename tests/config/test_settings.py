@@ -18,6 +18,7 @@ from waD.config import (
     Reconnect,
     SessionSettings,
     diff,
+    in_force,
 )
 from waD.config.causes import allowed
 from waD.config.schema import OPTIONS, SESSION_TABLES
@@ -122,6 +123,33 @@ def test_a_reload_tells_what_it_applies_and_what_needs_a_restart(loaded: Load) -
         ["store.path", "control.mode"],
     )
     assert diff(new, new) == ([], [])
+
+
+def test_what_needs_a_restart_stays_in_force_until_then(loaded: Load) -> None:
+    running = loaded('[store]\npath = "/a"\n[reconnect]\nbase = "2s"\n[sessions.x.reconnect]\nattempts = 3\n')
+    read = loaded(
+        '[store]\npath = "/b"\n[control]\nmode = "0600"\n[reconnect]\nbase = "5s"\n'
+        "[sessions.y.reconnect]\nattempts = 4\n"
+    )
+    now = in_force(running, read)
+    assert now.store == running.store
+    assert now.control == running.control
+    assert (now.origin("store.path"), now.origin("control.mode")) == (running.origin("store.path"), "default")
+    assert now.reconnect.base_s == 5
+    assert now.origin("reconnect.base") == read.origin("reconnect.base")
+    assert now.session("x").reconnect == now.reconnect
+    assert now.session("y").reconnect.attempts == 4
+    assert (now.files, now.warnings) == (read.files, read.warnings)
+    # Each further reload tells of the restart again, until the file says what is in force.
+    assert diff(now, read) == ([], ["store.path", "control.mode"])
+    assert diff(in_force(now, running), running) == ([], [])
+
+
+def test_where_to_connect_counts_from_the_next_connection_on(loaded: Load) -> None:
+    old, key = loaded(""), "ab" * 32
+    new = loaded(f'[network]\nurl = "ws://127.0.0.1:1/ws"\nroot_key = "{key}"\nca_file = "/etc/ca.pem"\n')
+    assert diff(old, new) == (["network.url", "network.root_key", "network.ca_file"], [])
+    assert in_force(old, new).session("x").network == new.network
 
 
 def test_an_override_of_a_session_never_needs_a_restart() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 
 from waD.control import types as t
 from waD.control.api import ControlError, no_such_session
+from waD.control.examples import EXAMPLES
 
 T = TypeVar("T")
 Ids = list[str]
@@ -82,6 +83,9 @@ class FakeSessions:
         self.cancelled: list[str] = []
         self.raises: dict[str, BaseException] = {}
         self.answers: dict[str, Any] = {}
+        self.auth = FakeAuth(self)
+        self.repair = FakeRepair(self)
+        self.storage = FakeStorage(self)
         self._held: dict[str, trio.Event] = {}
         self._entered: dict[str, trio.Event] = {}
 
@@ -158,6 +162,11 @@ class FakeSessions:
             lambda: t.UndoResult(session=view(name, "stopped"), restored="5", sealed_at=1, backup="7"),
         )
 
+    async def unretire(self, name: str) -> t.UndoResult:
+        self._known(name)
+        result = cast("t.UndoResult", EXAMPLES["auth.unretire"][1])
+        return await self._do("unretire", name, lambda: result)
+
     async def policy(self, name: str | None) -> t.PolicyTable:
         return await self._do("policy", name, lambda: t.PolicyTable(session=name, rows=[]))
 
@@ -196,6 +205,26 @@ class FakeSessions:
             "messages", (chat, before, limit), lambda: t.MessageList(session=name, messages=[])
         )
 
+    async def outbox(self, name: str, *, states: tuple[t.OutboxState, ...], limit: int) -> t.OutboxList:
+        self._known(name)
+        return await self._do(
+            "outbox", (states, limit), lambda: t.OutboxList(session=name, messages=[], total=0)
+        )
+
+    async def release_held(self, name: str, ids: Ids | None) -> t.DecideResult:
+        self._known(name)
+        return await self._do("release_held", ids, lambda: t.DecideResult(session=name, count=1))
+
+    async def cancel_unsent(self, name: str, ids: Ids | None) -> t.DecideResult:
+        self._known(name)
+        return await self._do("cancel_unsent", ids, lambda: t.DecideResult(session=name, count=1))
+
+    async def purge(self, order: t.PurgeParams) -> t.PurgeResult:
+        self._known(order.session)
+        return await self._do(
+            "purge", order, lambda: t.PurgeResult(session=order.session, found=3, deleted=3)
+        )
+
     async def mark_read(self, name: str, chat: str, ids: Ids) -> t.ReadResult:
         self._known(name)
         return await self._do("mark_read", (chat, ids), lambda: t.ReadResult(session=name, marked=len(ids)))
@@ -227,6 +256,102 @@ class FakeSessions:
         finally:
             self.log.open -= 1
             self.log.left.set()
+
+
+class FakeAuth:
+    """Auth states of the sessions; calls are noted among theirs."""
+
+    def __init__(self, sessions: FakeSessions) -> None:
+        self._sessions = sessions
+
+    async def _do(self, method: str, argument: Any) -> Any:
+        result = EXAMPLES[method][1]
+        return await self._sessions._do(method, argument, lambda: result)
+
+    async def backup(self, order: t.BackupParams) -> t.BackupResult:
+        self._sessions._known(order.name)
+        return cast("t.BackupResult", await self._do("auth.backup", order))
+
+    async def fetch(self, file_id: str, offset: int) -> t.Part:
+        return cast("t.Part", await self._do("auth.fetch", (file_id, offset)))
+
+    async def discard(self, file_id: str, *, kept: bool) -> None:
+        await self._do("auth.discard", (file_id, kept))
+
+    async def upload(self, file_id: str | None, data: bytes) -> t.UploadResult:
+        return cast("t.UploadResult", await self._do("auth.upload", (file_id, data)))
+
+    async def restore(self, order: t.RestoreParams) -> t.RestoreResult:
+        return cast("t.RestoreResult", await self._do("auth.restore", order))
+
+    async def compare(self, order: t.CompareParams) -> t.CompareResult:
+        self._sessions._known(order.name)
+        return cast("t.CompareResult", await self._do("auth.compare", order))
+
+    async def verify(self, name: str, level: int) -> t.VerifyResult:
+        self._sessions._known(name)
+        return cast("t.VerifyResult", await self._do("auth.verify", (name, level)))
+
+
+class FakeRepair:
+    """Repairs of the sessions' auth states; calls are noted among theirs."""
+
+    def __init__(self, sessions: FakeSessions) -> None:
+        self._sessions = sessions
+
+    async def list(self, name: str) -> t.RepairList:
+        self._sessions._known(name)
+        result = EXAMPLES["repair.list"][1]
+        return cast("t.RepairList", await self._sessions._do("repair.list", name, lambda: result))
+
+    async def run(self, order: t.RepairParams) -> t.RepairResult:
+        self._sessions._known(order.name)
+        result = EXAMPLES["repair.run"][1]
+        return cast("t.RepairResult", await self._sessions._do("repair.run", order, lambda: result))
+
+
+class FakeStorage:
+    """How the sessions' auth states are stored; calls are noted among theirs."""
+
+    def __init__(self, sessions: FakeSessions) -> None:
+        self._sessions = sessions
+
+    async def status(self, name: str) -> t.StorageStatus:
+        self._sessions._known(name)
+        result = EXAMPLES["storage.status"][1]
+        return cast("t.StorageStatus", await self._sessions._do("storage.status", name, lambda: result))
+
+    async def _step(self, step: str, order: Any) -> t.StorageResult:
+        self._sessions._known(order.name)
+        result = EXAMPLES[f"storage.{step}"][1]
+        return cast("t.StorageResult", await self._sessions._do(f"storage.{step}", order, lambda: result))
+
+    async def dual_write(self, order: t.StorageParams) -> t.StorageResult:
+        return await self._step("dual_write", order)
+
+    async def backfill(self, order: t.BackfillParams) -> t.StorageResult:
+        return await self._step("backfill", order)
+
+    async def verify(self, order: t.StorageParams) -> t.StorageResult:
+        return await self._step("verify", order)
+
+    async def promote(self, order: t.PromoteParams) -> t.StorageResult:
+        return await self._step("promote", order)
+
+    async def cutover(self, order: t.StorageParams) -> t.StorageResult:
+        return await self._step("cutover", order)
+
+    async def rollback(self, order: t.RollbackParams) -> t.StorageResult:
+        return await self._step("rollback", order)
+
+    async def retire_legacy(self, order: t.RetireParams) -> t.StorageResult:
+        return await self._step("retire_legacy", order)
+
+    async def encrypt(self, order: t.StorageParams) -> t.StorageResult:
+        return await self._step("encrypt", order)
+
+    async def rewrap(self, order: t.RewrapParams) -> t.StorageResult:
+        return await self._step("rewrap", order)
 
 
 class FakeDaemon:

@@ -27,7 +27,22 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "message.wait": {"session": "alerts", "messageId": "A"},
     "message.list": {"session": "alerts"},
     "message.read": {"session": "alerts", "chat": "15550000002", "ids": ["A"]},
+    "outbox.list": {"session": "alerts"},
+    "outbox.release": {"session": "alerts", "all": True},
+    "outbox.cancel": {"session": "alerts", "ids": ["A"]},
     "events.unsubscribe": {"subscription": 1},
+    "auth.backup": {"name": "alerts", "recipients": ["age1x"]},
+    "auth.fetch": {"id": "0" * 32},
+    "auth.discard": {"id": "0" * 32},
+    "auth.upload": {"data": "AAAA"},
+    "auth.restore": {"id": "0" * 32},
+    "auth.unretire": {"name": "alerts"},
+    "auth.compare": {"id": "0" * 32, "name": "alerts"},
+    "auth.verify": {"name": "alerts"},
+    "repair.list": {"name": "alerts"},
+    "repair.run": {"name": "alerts", "action": "drop-damaged"},
+    "storage": {"name": "alerts"},
+    "message.purge": {"session": "alerts", "before": 1},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
@@ -26,7 +26,7 @@ from waD.session.vitals import Clock
 from waD.store.errors import StoreError
 from waD.store.model import DisconnectRecord, EventRow, OutboxRow, SessionRow, SessionStatus
 from waD.store.state import SessionState
-from waD.store.unit import Announce, Committed, Unit
+from waD.store.unit import Announce, Committed, ItemKey, ItemValue, Unit
 from waD.wire.jid import JID
 from waD.wire.node import Node
 
@@ -41,10 +41,12 @@ class MemoryState:
         self.row = row
         self.stored = row
         self.creds = creds
+        self.items: dict[ItemKey, ItemValue] = {}
         self.lock = trio.Lock()
         self.events: list[EventRow] = []
         self.seals: list[bytes | None] = []
         self.fail: StoreError | None = None
+        self.fail_to_append: StoreError | None = None
         self.statuses: list[str] = []
         self.reset_while: str | None = None
 
@@ -64,24 +66,42 @@ class MemoryState:
             self.statuses.append(unit.session["current_status"])
         if unit.creds is not None:
             self.creds = unit.creds
+        for item, value in unit.items.items():
+            if value is not None:
+                self.items[item] = value
         for step in unit.steps:
             assert isinstance(step, Announce)
-            self.events.append(
-                EventRow(
-                    cursor=len(self.events) + 1, time=0, connection_id=self.row.id, session=self.row.name,
-                    type=step.type, data=step.data,
-                )
-            )  # fmt: skip
+            self._append(step.type, step.data)
         return Committed(1, [])
 
-    async def reset_auth(self, creds: bytes) -> int:
+    async def append_event(self, event_type: str, data: dict[str, Any]) -> None:
+        """As the store does for whoever does not own the session."""
+        await trio.lowlevel.checkpoint()
+        if self.fail_to_append is not None:
+            raise self.fail_to_append
+        self._append(event_type, data)
+
+    def _append(self, event_type: str, data: dict[str, Any]) -> None:
+        self.events.append(
+            EventRow(
+                cursor=len(self.events) + 1, time=0, connection_id=self.row.id, session=self.row.name,
+                type=event_type, data=data,
+            )
+        )  # fmt: skip
+
+    async def reset_auth(self, creds: bytes, items: Mapping[ItemKey, bytes] | None = None) -> int:
         await trio.lowlevel.checkpoint()
         if self.fail is not None:
             raise self.fail
         assert self.lock.locked()
         self.seals.append(self.creds)
         self.creds = creds
+        self.items = dict(items or {})
         return len(self.seals)
+
+    async def all_items(self, kind: str) -> dict[str, ItemValue]:
+        await trio.lowlevel.checkpoint()
+        return {key: value for (found, key), value in self.items.items() if found == kind}
 
     async def outbox(self, states: object = (), limit: int = 0) -> list[OutboxRow]:
         return []
@@ -157,6 +177,8 @@ class FakeLink:
         self.failed = trio.Event()
         self.cause: Cause | None = None
         self.sent: list[Node] = []
+        self.repairs: list[str] = []
+        self.repair_fails: Exception | None = None
 
     def fail(self, reason: Cause) -> None:
         self.cause = reason
@@ -192,6 +214,22 @@ class FakeLogin:
             with trio.move_on_after(left):
                 await self.link.failed.wait()
             self._end()
+
+    async def upload_prekeys(self) -> int:
+        await self._repair("upload_prekeys")
+        return 812
+
+    async def rotate_signed_prekey(self) -> None:
+        await self._repair("rotate_signed_prekey")
+
+    async def refresh_devices(self, user: JID) -> None:
+        await self._repair(f"refresh_devices {user}")
+
+    async def _repair(self, what: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.link.repairs.append(what)
+        if self.link.repair_fails is not None:
+            raise self.link.repair_fails
 
     async def _change_health(self) -> None:
         for after_s, healthy in self.link.step.health:
@@ -329,7 +367,12 @@ class Bench:
             random=os.urandom,
         )
         self.supervisor = Supervisor(
-            cast(SessionState, self.memory), self.doors, lambda: self.settings, clock, turns or Turns(10)
+            cast(SessionState, self.memory),
+            self.doors,
+            lambda: self.settings,
+            clock,
+            turns or Turns(10),
+            self.memory.append_event,
         )
         self.vitals = self.supervisor.vitals
         self.path: list[tuple[str, bool]] = [(self.vitals.status, False)]

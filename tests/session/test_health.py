@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from waD.messaging.context import MessagingSettings
 from waD.session.checkup import LAG, LOW_SPACE, check_up
 from waD.session.network import NetworkDoors
 from waD.session.vitals import Clock
+from waD.store.errors import StorageUnavailable, StoreDamaged, StoreError
 from waD.store.store import Store
 
 CLOCK = Clock(unix_ms=lambda: START_MS, jitter=lambda: 0.5, random=os.urandom)
@@ -56,7 +58,7 @@ async def test_tallies_outlive_the_process(bed: Bed) -> None:  # noqa: F811
     await bed.paired("one")
     async with bed.running():
         view = await bed.until("one", is_open)
-        entry = bed.manager._entries[view.connection_id]
+        entry = bed.manager.roster.entries[view.connection_id]
         unit = entry.supervisor.state.unit()
         unit.add_message(text("A1"))
         await entry.supervisor.state.commit(unit)
@@ -109,7 +111,7 @@ async def test_a_reload_reaches_every_part_and_no_connection(bed: Bed, tmp_path:
         manager.reloaded()
         doors = cast(Doors, bed.doors["one"])
         assert (doors.refreshed, doors.live, len(doors.dials)) == (1, 1, 1)
-        assert manager._turns.at_once == 3
+        assert manager.roster.turns.at_once == 3
         kept = bed.store.settings
         assert (kept.event_days, kept.events_per_session, kept.outbox_days) == (2.5, 5000, 1)
         assert (await manager.status("one")).state == "open"
@@ -171,8 +173,11 @@ def place(bed: Bed, tmp_path: Path) -> Bed:  # noqa: F811
 
 
 async def examine(place: Bed, *views: SessionView, socket: Path | None = None) -> CheckReport:
+    async def shown() -> Sequence[SessionView]:
+        return views
+
     return await check_up(
-        place.store, place.log, views, place.settings, socket or place.settings.store.path.with_name("none")
+        place.store, place.log, shown, place.settings, socket or place.settings.store.path.with_name("none")
     )
 
 
@@ -207,6 +212,7 @@ CASES = [
     (view(messages_received=100, decrypt_failures=10), "decryption", "warning", "undecryptable"),
     (view(messages_received=100_000, decrypt_failures=10), "decryption", "ok", ""),
     (view(queued=5000), "outbox", "warning", "outbox.rate"),
+    (view(held_messages=2), "outbox", "warning", "wactl outbox release"),
 ]
 
 
@@ -258,8 +264,42 @@ async def test_a_damaged_store_is_told(place: Bed, monkeypatch: pytest.MonkeyPat
     report = await examine(place)
     assert report.level == "critical"
     assert any(
-        "page 7 is gone" in finding.message and "backup" in finding.hint for finding in of(report, "store")
+        "page 7 is gone" in finding.message and "backup" in finding.hint and finding.data["damaged"] is True
+        for finding in of(report, "store")
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "damaged"),
+    [(StoreDamaged("page 7 is gone"), True), (StorageUnavailable("disk I/O error"), False)],
+)
+async def test_a_store_that_cannot_be_read_is_told(
+    place: Bed, monkeypatch: pytest.MonkeyPatch, error: StoreError, damaged: bool
+) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise error
+
+    for read in ("integrity", "event_bounds"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place.store.engine, read, broken)
+            found = [one for one in of(await examine(place, view()), "store") if one.level == "critical"]
+        assert [one.message for one in found] == [str(error)], read
+        assert found[0].data.get("damaged", False) is damaged
+        assert ("backup" in found[0].hint) is damaged
+
+
+async def test_a_list_of_sessions_that_is_damaged_is_a_finding(
+    place: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise StoreDamaged("page 7 is gone")
+
+    async with place.running() as manager:
+        monkeypatch.setattr(place.store.engine, "sessions", broken)
+        report = await check_up(place.store, place.log, manager.list, place.settings, Path("/nowhere"))
+        (found,) = (one for one in of(report, "store") if one.level == "critical")
+        assert found.data == {"damaged": True}
+        monkeypatch.undo()
 
 
 async def test_a_full_disk_is_told(place: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

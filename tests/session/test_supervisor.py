@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.session.fakes import (
     PAIRED,
@@ -28,14 +29,14 @@ from waD.config import Alerts
 from waD.link.causes import Cause, Rank
 from waD.link.credentials import Credentials, CredentialsError
 from waD.link.errors import Disconnected
+from waD.session.mishaps import FAULT
 from waD.session.record import public_detail
 from waD.session.states import TRANSITIONS
-from waD.session.supervisor import FAULT
 from waD.session.table import ROWS
 from waD.session.turns import Turns
 from waD.store.errors import LeaseLost, StorageUnavailable
 from waD.store.model import DisconnectRecord
-from waD.store.unit import Committed, Unit
+from waD.store.unit import Committed, ItemKey, Unit
 from waD.wire.jid import JID
 from waD.wire.node import Node
 
@@ -211,9 +212,9 @@ async def test_the_record_is_durable_before_the_credentials_are_cleared(autojump
     seen: list[DisconnectRecord | None] = []
     reset = bench.memory.reset_auth
 
-    async def watched(creds: bytes) -> int:
+    async def watched(creds: bytes, items: Mapping[ItemKey, bytes] | None = None) -> int:
         seen.append(bench.record)
-        return await reset(creds)
+        return await reset(creds, items)
 
     bench.memory.reset_auth = watched  # type: ignore[method-assign]
     async with bench.running():
@@ -371,11 +372,43 @@ async def test_a_lost_lease_stops_everything_here(autojump_clock: MockClock) -> 
         await bench.reaches("open")
         await bench.reaches("stopped")
         assert bench.supervisor.lost
+        await wait_all_tasks_blocked()
         bench.memory.events.clear()
         bench.supervisor.connect()
         await trio.sleep(LONG)
         assert len(bench.doors.dials) == 1
         assert bench.memory.events == []
+
+
+async def test_a_lost_lease_is_an_alert_like_every_other(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(Step(error=lambda: LeaseLost("another owner"), open_s=1))
+    async with bench.running():
+        await bench.reaches("open")
+        bench.memory.fail = LeaseLost("another owner")
+        await bench.reaches("stopped")
+        await wait_all_tasks_blocked()
+        (alert,) = bench.of_type("alert:raised")
+    assert alert["severity"] == "critical"
+    assert alert["subject"] == "alerts"
+    assert alert["cause"] == "lease_lost"
+    assert alert["hint"] == ROWS["lease_lost"].hint
+    assert caplog.text.count("another process runs this session now") == 1
+
+
+async def test_a_lost_lease_is_logged_also_when_the_event_cannot_be_written(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(Step(error=lambda: LeaseLost("another owner"), open_s=1))
+    bench.memory.fail_to_append = StorageUnavailable("disk full")
+    async with bench.running():
+        await bench.reaches("open")
+        await bench.reaches("stopped")
+        await wait_all_tasks_blocked()
+    assert bench.of_type("alert:raised") == []
+    assert "another process runs this session now" in caplog.text
+    assert "disk full" in caplog.text
 
 
 async def test_credentials_that_cannot_be_read_are_kept_for_the_operator(autojump_clock: MockClock) -> None:
@@ -426,7 +459,7 @@ async def test_a_fault_in_the_supervisor_itself_ends_in_failed(
     def broken(*args: object, **more: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr("waD.session.supervisor.decide", broken)
+    monkeypatch.setattr("waD.session.aftermath.decide", broken)
     async with bench.running():
         await bench.reaches("failed")
         monkeypatch.undo()

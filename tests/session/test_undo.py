@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -10,7 +11,7 @@ import trio.testing
 
 from tests.e2ee.parties import Device
 from tests.messaging.accounts import OWN_LID, OWN_PN, paired_credentials
-from tests.session.fakes import STAYS, Bench, rejected
+from tests.session.fakes import START_MS, STAYS, Bench, rejected
 from tests.session.test_manager import Bed, bed, is_open, refuses, store  # noqa: F401 - fixtures
 from waD.control.types import SendRequest, SessionView, UndoResult
 from waD.e2ee import groups, session
@@ -215,7 +216,10 @@ async def test_undo_after_a_logout_holds_what_was_on_its_way(bed: Bed) -> None: 
         await manager.send(SendRequest(session="one", to="15550000002", text="before"))
         await manager.logout("one")
         done = await manager.undo("one")
-        assert done.session.queued == 1
+        assert (done.session.queued, done.session.held_messages) == (0, 1)
+        state = bed.manager.roster.entries[done.session.connection_id].supervisor.state
+        (note,) = (await state.all_items(kinds.RESTORE_POINT)).values()
+        assert json.loads(note) == {"at": START_MS, "backup": done.sealed_at}
         rows = await bed.store.read(bed.store.engine.outbox, done.session.connection_id, ("held",), 10)
         assert [row.payload["text"] for row in rows] == ["before"]
 

@@ -309,3 +309,12 @@ def test_sending_prints_the_id_alone(daemon: FakeDaemon, run: Run) -> None:
     daemon.script["message.send"] = sent()
     result = run("send", "alerts", "+15550000002", "disk full")
     assert (result.stdout, result.stderr, result.exit_code) == (f"{MESSAGE}\n", "", 0)
+
+
+def test_info_says_when_the_store_waits(daemon: FakeDaemon, run: Run) -> None:
+    facts = t.DaemonInfo(pid=714, version="0.1.0", protocol=1, started_at=1, store="sqlite:/x")
+    daemon.script["daemon.info"] = facts
+    assert "waits" not in run("info").stdout
+    daemon.script["daemon.info"] = msgspec.structs.replace(facts, store_stuck_seconds=42)
+    assert "store waits" in run("info").stdout
+    assert "42 s" in run("info").stdout

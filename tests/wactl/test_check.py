@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,33 @@ def test_all_is_well(all_well: FakeDaemon, run: Run) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
         "WAD OK - 1 of 1 sessions open, 1 down as wanted"
-        "|sessions=2 wanted=1 open=1 queued=4 unacked=2 event_lag=3\n"
+        "|sessions=2 wanted=1 open=1 queued=4 held_messages=0 unacked=2 event_lag=3\n"
     )
     assert all_well.methods() == ["session.list", "daemon.info"]
+
+
+def test_the_age_of_the_last_backup() -> None:
+    """Only who was backed up once is missed; the daemon says from when on."""
+    now = time.time_ns() // 1_000_000
+    young = changed(last_backup_at=now - 3_600_000, backup_due_at=now + 3_600_000)
+    old = changed(last_backup_at=now - 30 * 3_600_000, backup_due_at=now - 4 * 3_600_000)
+    for view_, level in ((young, OK), (old, WARNING), (msgspec.structs.replace(old, backup_due_at=None), OK)):
+        assert one_session(view_).level == level
+        assert all_sessions([view_, OPEN], INFO).level == level
+        assert 3600 <= one_session(view_).numbers["backup_age"].value <= 30 * 3600 + 60
+    assert (
+        "the last backup of alerts is 1 d 6 h old, next: wactl backup-auth alerts" in one_session(old).line()
+    )
+    assert 30 * 3600 <= all_sessions([young, old], INFO).numbers["backup_age"].value <= 30 * 3600 + 60
+    assert "backup_age" not in all_sessions([OPEN], INFO).numbers
 
 
 def test_one_session_is_well(all_well: FakeDaemon, run: Run) -> None:
     result = run("check", "alerts")
     assert result.exit_code == 0
     assert result.stdout == (
-        "WAD OK - alerts is open|open=1 queued=4 unacked=2 unanswered=0 reconnects=0c received=1234567c sent=12c "
-        "decrypt_failures=0c ping=0.035s clock_offset=-1.500s\n"
+        "WAD OK - alerts is open|open=1 queued=4 held_messages=0 unacked=2 unanswered=0 reconnects=0c "
+        "received=1234567c sent=12c decrypt_failures=0c ping=0.035s clock_offset=-1.500s\n"
     )
     assert all_well.params("session.status") == {"name": "alerts"}
 
@@ -92,6 +109,8 @@ def test_as_json(all_well: FakeDaemon, run: Run) -> None:
         (changed(state="stopped", held=True), WARNING, OK),
         (changed(state="stopped", desired="down"), WARNING, OK),
         (changed(state="new", desired="down"), WARNING, OK),
+        (changed(held_messages=2), WARNING, WARNING),
+        (changed(held_messages=2, state="stopped", desired="down"), WARNING, WARNING),
         (changed(clock_offset_ms=61_000), WARNING, WARNING),
         (changed(clock_offset_ms=-61_000), WARNING, WARNING),
         (changed(clock_offset_ms=None, ping_ms=None), OK, OK),
@@ -105,6 +124,13 @@ def test_levels(session: t.SessionView, alone: int, among_all: int) -> None:
 def test_a_subscriber_far_behind_is_a_warning() -> None:
     assert all_sessions([], msgspec.structs.replace(INFO, event_lag=10_001)).level == WARNING
     assert all_sessions([], INFO).level == OK
+
+
+def test_a_store_that_stands_still_is_critical() -> None:
+    report = all_sessions([OPEN], msgspec.structs.replace(INFO, store_stuck_seconds=31))
+    assert report.level == CRITICAL
+    assert "the store stands still" in report.line()
+    assert all_sessions([OPEN], msgspec.structs.replace(INFO, store_stuck_seconds=30)).level == OK
 
 
 def test_the_worst_comes_first_and_says_what_to_do(daemon: FakeDaemon, run: Run) -> None:

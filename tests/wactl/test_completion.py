@@ -76,7 +76,7 @@ def complete(environment: dict[str, str], *words: str) -> list[str]:
 
 @bash_only
 def test_bash_completes_commands_options_and_choices(shell: dict[str, str]) -> None:
-    assert complete(shell, "re") == ["remove", "release", "reset", "read", "ready"]
+    assert complete(shell, "re") == ["remove", "release", "reset", "read", "restore-auth", "repair", "ready"]
     assert complete(shell, "policy", "") == ["show"]
     assert complete(shell, "ready", "--w") == ["--wait"]
     assert complete(shell, "send", "--wait", "de") == ["delivered"]

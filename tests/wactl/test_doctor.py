@@ -38,7 +38,15 @@ DAMAGED = t.Finding(
     subject="/x/waD.db",
     message="the database is damaged: row 3",
     hint="restore a backup",
-    data={"complaints": ["row 3"]},
+    data={"complaints": ["row 3"], "damaged": True},
+)
+STUCK = t.Finding(
+    check="store",
+    level="critical",
+    subject="/x/waD.db",
+    message="a transaction has been running for 40 s",
+    hint="check the disk under it",
+    data={"stuckSeconds": 40},
 )
 
 
@@ -97,7 +105,13 @@ def test_as_json(well: FakeDaemon, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("found", "status", "level"),
-    [([LATE], 1, "warning"), ([FINE, LOST], 1, "critical"), ([LOST, DAMAGED], 6, "critical")],
+    [
+        ([LATE], 1, "warning"),
+        ([FINE, LOST], 1, "critical"),
+        ([FINE, STUCK], 1, "critical"),
+        ([LOST, DAMAGED], 6, "critical"),
+        ([STUCK, DAMAGED], 6, "critical"),
+    ],
 )
 def test_the_exit_status(
     well: FakeDaemon, run: Run, found: list[t.Finding], status: int, level: t.Level
@@ -105,6 +119,7 @@ def test_the_exit_status(
     well.script["daemon.check"] = t.CheckReport(level=level, findings=found)
     result = run("doctor", "--offline")
     assert result.exit_code == status
+    assert ("is damaged" in result.stderr) == (status == 6)
     lines = result.stdout.splitlines()
     for one in found:
         place = next(index for index, line in enumerate(lines) if one.message in line)
@@ -199,6 +214,15 @@ def test_a_daemon_that_answers_nothing_is_not_reached(well: FakeDaemon, run: Run
 def test_damage_that_the_daemon_raises(well: FakeDaemon, run: Run) -> None:
     well.script["daemon.check"] = refusal("damaged", "the database is damaged")
     assert run("doctor", "--offline").exit_code == 6
+    store = findings(run("doctor", "--offline", "--json"))["store"]
+    assert store["data"] == {"damaged": True}
+
+
+def test_a_store_that_does_not_work_now_is_no_damage(well: FakeDaemon, run: Run) -> None:
+    well.script["daemon.check"] = refusal("storage_unavailable", "the disk is full")
+    result = run("doctor", "--offline", "--json")
+    assert result.exit_code == 1
+    assert findings(result)["daemon"]["message"] == "the disk is full"
 
 
 def test_remote_text_is_harmless(well: FakeDaemon, run: Run) -> None:

@@ -21,9 +21,10 @@ from wactl.cli import COMMANDS, cli
 from waD.control import types as t
 
 WANTED = {
-    "connect", "qr", "disconnect", "logout", "remove", "list", "status", "send", "messages", "read",
+    "connect", "qr", "disconnect", "logout", "remove", "list", "status", "send", "messages", "outbox", "read",
     "tail-events", "ping", "info", "daemon", "sandbox", "completion", "hold", "release", "reset", "undo", "check",
-    "ready", "doctor", "policy", "config",
+    "ready", "doctor", "policy", "config", "verify-auth", "migrate-auth", "backup-auth", "restore-auth", "storage",
+    "repair",
 }  # fmt: skip
 WANTED_SANDBOX = {
     "run", "info", "phones", "phone", "scan", "send", "read", "messages", "fault", "faults", "unlink",
@@ -50,6 +51,16 @@ def test_every_wanted_command_is_there() -> None:
     assert {path[1] for path in ALL if path[0] == "daemon" and len(path) == 2} == {"reload", "stop"}
     assert {path[1] for path in ALL if path[0] == "config" and len(path) == 2} == {"show", "check", "init"}
     assert ("policy", "show") in ALL
+    assert {path[1] for path in ALL if path[0] == "messages" and len(path) == 2} == {"show", "purge"}
+    assert {path[1] for path in ALL if path[0] == "storage" and len(path) == 2} == {
+        "status", "dual-write", "backfill", "verify", "promote", "cutover", "rollback", "retire-legacy", "encrypt",
+        "rewrap",
+    }  # fmt: skip
+    assert {path[1] for path in ALL if path[0] == "outbox" and len(path) == 2} == {
+        "list",
+        "release",
+        "cancel",
+    }
 
 
 @pytest.mark.parametrize("path", [(), *ALL], ids=" ".join)
@@ -161,7 +172,7 @@ def test_completion_fails_in_silence_and_soon(daemon: FakeDaemon) -> None:
 
 
 def test_commands_are_completed() -> None:
-    assert complete([], "re") == ["remove", "release", "reset", "read", "ready"]
+    assert complete([], "re") == ["remove", "release", "reset", "read", "restore-auth", "repair", "ready"]
     assert complete(["sandbox"], "fau") == ["fault", "faults"]
 
 
@@ -221,7 +232,8 @@ def test_a_command_imports_what_it_needs(daemon: FakeDaemon) -> None:
     assert modules & HEAVY == set()
     ours = {name for name in modules if name.startswith(("wactl.commands.", "wactl.sandbox"))}
     assert ours == {"wactl.commands.status"}
-    assert {name for name in modules if name.startswith("waD.")} == {
+    of_the_daemon = {name for name in modules if name.startswith("waD.")}
+    assert {name for name in of_the_daemon if not name.startswith("waD.control.types.")} == {
         "waD.control",
         "waD.control.paths",
         "waD.control.types",

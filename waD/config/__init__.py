@@ -27,7 +27,7 @@ from waD.config.sections import (
     Roles,
     Store,
 )
-from waD.config.settings import SessionSettings, Settings, Shown, diff
+from waD.config.settings import SessionSettings, Settings, Shown, diff, in_force
 
 __all__ = [
     "ACTIONS",
@@ -54,5 +54,6 @@ __all__ = [
     "Shown",
     "Store",
     "diff",
+    "in_force",
     "load",
 ]

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 T = TypeVar("T")
 S = TypeVar("S", bound=str)
 
-Unit: TypeAlias = Literal["ms", "s", "min", "d"]
+Unit: TypeAlias = Literal["ms", "s", "min", "h", "d"]
 
 SECONDS: Final[dict[str, float]] = {
     "ms": 0.001,
@@ -22,7 +22,13 @@ SECONDS: Final[dict[str, float]] = {
     "d": 86_400.0,
     "w": 604_800.0,
 }
-UNIT_NAMES: Final[dict[str, str]] = {"ms": "milliseconds", "s": "seconds", "min": "minutes", "d": "days"}
+UNIT_NAMES: Final[dict[str, str]] = {
+    "ms": "milliseconds",
+    "s": "seconds",
+    "min": "minutes",
+    "h": "hours",
+    "d": "days",
+}
 MAX_SHOWN: Final = 60
 """Characters of a wrong value that an error repeats."""
 
@@ -203,7 +209,7 @@ class Duration(Kind[float]):
         return f"a duration, {self._range()}; numbers are {UNIT_NAMES[self.unit]}"
 
     def _sample(self) -> str:
-        return {"ms": "250ms", "s": "25s", "min": "15min", "d": "30d"}[self.unit]
+        return {"ms": "250ms", "s": "25s", "min": "15min", "h": "26h", "d": "30d"}[self.unit]
 
     def _range(self) -> str:
         return f"{span(self.low * SECONDS[self.unit])} to {span(self.high * SECONDS[self.unit])}"

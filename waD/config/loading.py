@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from waD.config import checks
 from waD.config.causes import FIXED_CAUSES
+from waD.config.databases import has_password
 from waD.config.errors import ConfigError, ConfigErrors, Place
 from waD.config.kinds import Problem, shown
 from waD.config.places import config_file, fragments
@@ -127,7 +128,7 @@ class _Reader:
                 self._check(values, own, name)
 
     def open_passwords(self) -> list[ConfigError]:
-        """A warning for each proxy password in a file that everybody may read."""
+        """A warning for each password in a file that everybody may read."""
         proxies = [("network.proxy", self.assigned.get("network.proxy"))]
         proxies += [
             (session_key(name, "network.proxy"), own.get("network.proxy"))
@@ -137,10 +138,8 @@ class _Reader:
             ConfigError(
                 found.place, key, f"holds a password that every user can read: chmod o-r {found.place.file}"
             )
-            for key, found in proxies
-            if found is not None
-            and urlsplit(found.value).password is not None
-            and _readable(found.place.file)
+            for key, found in [("store.url", self.assigned.get("store.url")), *proxies]
+            if found is not None and _holds_password(key, found.value) and _readable(found.place.file)
         ]
 
     def _check(self, values: Mapping[str, Any], where: Mapping[str, Assigned], name: str | None) -> None:
@@ -260,6 +259,10 @@ def _text(keys: Keys) -> str:
     if len(keys) > 2 and keys[0] == SESSIONS:
         return session_key(keys[1], _text(keys[2:]))
     return ".".join(key if re.fullmatch(r"[\w-]{1,60}", key) else shown(key) for key in keys)
+
+
+def _holds_password(key: str, url: str) -> bool:
+    return has_password(url) if key == "store.url" else urlsplit(url).password is not None
 
 
 def _readable(file: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from waD.config.causes import Action
+from waD.config.databases import DatabaseUrl
 from waD.config.kinds import Choice, Duration, Number, Switch, Whole
 from waD.config.option import Derived, derived_path, duration, option, optional, secret
 from waD.config.places import socket_file, store_file
@@ -21,6 +22,7 @@ from waD.config.strings import Command, File, Mode, PublicKey, Text, Texts, Url,
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "human", "json", "journal"]
 Device: TypeAlias = Literal["Desktop", "Chrome", "Edge", "Firefox", "IE", "Opera", "Safari"]
+Tristate: TypeAlias = Literal["auto", "on", "off"]
 AfterMax: TypeAlias = Literal["probe", "fail"]
 
 ACCOUNT_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?"
@@ -69,7 +71,65 @@ class Store:
             "$STATE_DIRECTORY/waD.db, else $XDG_STATE_HOME/waD/waD.db, else ~/.local/state/waD/waD.db",
             "/var/lib/waD/waD.db",
         ),
-        "The database file; its directory must belong to the daemon's user.",
+        "The database file; its directory must belong to the daemon's user. Not used with url.",
+    )
+    url: str | None = secret(
+        DatabaseUrl(),
+        "A database on a PostgreSQL server, which several daemons may share, instead of a file. Better than a password "
+        "in it is password_file.",
+        example='"postgresql://waD@db.example.net/waD?sslmode=verify-full"',
+        reload=False,
+    )
+    password_file: Path | None = optional(
+        File(),
+        "Its first line is the password for the server. It is read at every connection. When absent, the systemd "
+        "credential wad-postgres-password; without one, the URL or what libpq finds.",
+        example='"/etc/waD/postgres.password"',
+        reload=False,
+    )
+    connections: int = option(
+        Whole(1, 100), 4, "Connections to the server for reading; one more writes.", reload=False
+    )
+    unsafe_durability: bool = option(
+        Switch(),
+        False,
+        "Whether to run on a server that may lose what it has confirmed, as waD --unsafe-durability does; a lost "
+        "commit can cost an account its login.",
+        reload=False,
+    )
+    encrypt: Tristate = option(
+        Choice[Tristate](get_args(Tristate)),
+        "auto",
+        "Whether keys and waiting messages of new auth states are encrypted; auto is on for a database file, and "
+        "elsewhere where there is a key.",
+        reload=False,
+    )
+    kek_file: Path | None = optional(
+        File(),
+        "The key that the sessions' own keys are wrapped with, 32 bytes or their base64; FILE.NAME are others. When "
+        "absent, the systemd credential wad-kek; without one, a file beside the database, which is made.",
+        example='"/etc/waD/kek"',
+        reload=False,
+    )
+    kek: str = option(
+        Text(r"[A-Za-z0-9_-]{1,64}", "a name of 1 to 64 letters, digits, - or _"),
+        "main",
+        "Which key wraps new ones: main is the one in the file itself.",
+        reload=False,
+    )
+    legacy: Tristate = option(
+        Choice[Tristate](get_args(Tristate)),
+        "auto",
+        "Whether new sessions keep key-value rows, as a Node service reads them, beside the snapshot; auto is off for "
+        "a database file, which nobody else reads.",
+        reload=False,
+    )
+    lease_s: float = duration(
+        Duration("s", 3, 600),
+        30,
+        "Where several daemons use one database: after so long without a sign of a daemon, another one takes its "
+        "sessions over.",
+        reload=False,
     )
 
 
@@ -81,19 +141,16 @@ class Network:
         Url(("wss", "ws")),
         "Another server than WhatsApp's own, such as a sandbox.",
         example='"ws://127.0.0.1:8080/ws/chat"',
-        reload=False,
     )
     root_key: bytes | None = optional(
         PublicKey(),
         "The public key that must have signed the certificate of the server at url; WhatsApp's own when absent.",
         example='"' + "A" * 43 + '="',
-        reload=False,
     )
     ca_file: Path | None = optional(
         File(),
         "Certificate authorities in PEM form that are trusted for TLS beside those of the system.",
         example='"/etc/waD/ca.pem"',
-        reload=False,
     )
     proxy: str | None = secret(
         Url(("http",), user=True),
@@ -273,6 +330,12 @@ class Alerts:
     )
     clock_skew_s: float = duration(
         Duration("s", 1, 86_400), 60, "A clock that differs from WhatsApp's by more raises an alert."
+    )
+    backup_age_s: float = duration(
+        Duration("h", 0, 8760),
+        26,
+        "A session that was backed up once, and not for so long since, is a warning of wactl check; 0 is for never.",
+        per_session=True,
     )
     command: tuple[str, ...] = option(
         Command(),

@@ -223,3 +223,16 @@ def diff(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
             continue
         (applied if option.spec.reload else restart).append(key)
     return applied, restart
+
+
+def in_force(running: Settings, read: Settings) -> Settings:
+    """What counts after a reload: what was read, but for options that need a restart; these stay as they are.
+
+    So everything that is asked for later, and what is shown, is what the process really goes by, and each reload until
+    the restart tells of it again.
+    """
+    kept = {key for key, option in OPTIONS.items() if not option.spec.reload}
+    values = {key: (running if key in kept else read)._values[key] for key in OPTIONS}
+    assigned = {key: found for key, found in read._assigned.items() if key not in kept}
+    assigned |= {key: found for key, found in running._assigned.items() if key in kept}
+    return build(values, assigned, read._overrides, read.files, read.warnings)

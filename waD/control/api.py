@@ -12,25 +12,50 @@ from typing import Any, Protocol, TypeAlias
 
 from waD.control.types import (
     ERRORS,
+    BackfillParams,
+    BackupParams,
+    BackupResult,
     CheckReport,
+    CompareParams,
+    CompareResult,
     ConfigList,
     DaemonInfo,
+    DecideResult,
     ErrorBody,
     EventList,
     EventView,
     LogoutResult,
     MessageList,
     Milestone,
+    OutboxList,
+    OutboxState,
+    Part,
     PolicyTable,
+    PromoteParams,
+    PurgeParams,
+    PurgeResult,
     QrView,
     ReadResult,
     ReloadResult,
     RemoveResult,
+    RepairList,
+    RepairParams,
+    RepairResult,
+    RestoreParams,
+    RestoreResult,
+    RetireParams,
+    RewrapParams,
+    RollbackParams,
     SendRequest,
     SendResult,
     SessionView,
+    StorageParams,
+    StorageResult,
+    StorageStatus,
     Symbol,
     UndoResult,
+    UploadResult,
+    VerifyResult,
     WaitResult,
 )
 
@@ -100,14 +125,132 @@ class EventStream(Protocol):
     def __aiter__(self) -> AsyncIterator[EventView]: ...
 
 
+class Auth(Protocol):
+    """Auth states of the sessions. `backup`, `discard`, `upload` and `restore` run to their end without the client."""
+
+    async def backup(self, order: BackupParams) -> BackupResult:
+        """Make an archive, verify it, and keep it for a while.
+
+        Raises `no_such_session`, `wrong_state` (not paired), `damaged`, `bad_params` (a recipient), `refused`.
+        """
+        ...
+
+    async def fetch(self, file_id: str, offset: int) -> Part:
+        """Return a part of an archive; `bad_params` when there is none of that id."""
+        ...
+
+    async def discard(self, file_id: str, *, kept: bool) -> None:
+        """Forget an archive or upload; an unknown one is fine unless it was `kept`."""
+        ...
+
+    async def upload(self, file_id: str | None, data: bytes) -> UploadResult:
+        """Append to an upload, or begin one."""
+        ...
+
+    async def restore(self, order: RestoreParams) -> RestoreResult:
+        """Restore from an upload.
+
+        Raises `bad_params`, `refused` (a newer state, another identity), `damaged` (the archive), `wrong_state`.
+        """
+        ...
+
+    async def compare(self, order: CompareParams) -> CompareResult:
+        """Compare an upload with what is in place; raises as `restore` does, but refuses nothing to be older."""
+        ...
+
+    async def verify(self, name: str, level: int) -> VerifyResult:
+        """Verify what is stored; level 4 raises `wrong_state` when the session is not connected."""
+        ...
+
+
+class Repair(Protocol):
+    """Repairs of auth states; `run` goes to its end without the client, and so does what it asks of WhatsApp."""
+
+    async def list(self, name: str) -> RepairList:
+        """Verify, and tell which repairs are advised; raises as `Auth.verify` does."""
+        ...
+
+    async def run(self, order: RepairParams) -> RepairResult:
+        """Seal the state and repair something.
+
+        Raises `bad_params` (the target), `wrong_state` (not paired; not connected, for an action that asks WhatsApp),
+        `refused` (by WhatsApp, or the action does not exist yet), `timeout`, `damaged` (beyond repair).
+        """
+        ...
+
+
+class Storage(Protocol):
+    """How auth states are stored. Each step runs to its end without the client, and is committed whole or not at all.
+
+    All raise `no_such_session`, `wrong_state` (the step does not begin in the session's phase, or another one is at
+    work), `damaged` (the state cannot be read) and `storage_unavailable`. What a step demands and finds missing is no
+    error but the result: `refused` or `damaged`, and nothing was changed.
+    """
+
+    async def status(self, name: str) -> StorageStatus:
+        """Look at the phase and everything around it."""
+        ...
+
+    async def dual_write(self, order: StorageParams) -> StorageResult:
+        """From legacy_only: seal, and begin to write a snapshot as well."""
+        ...
+
+    async def backfill(self, order: BackfillParams) -> StorageResult:
+        """From dual_write: copy what the snapshot lacks; with the last batch compare, and go to backfilled."""
+        ...
+
+    async def verify(self, order: StorageParams) -> StorageResult:
+        """Compare, recompute the checksum, verify the keys; record the result unless it is a dry run."""
+        ...
+
+    async def promote(self, order: PromoteParams) -> StorageResult:
+        """From backfilled to snapshot_primary."""
+        ...
+
+    async def cutover(self, order: StorageParams) -> StorageResult:
+        """From snapshot_primary: seal, and go to cut_over."""
+        ...
+
+    async def rollback(self, order: RollbackParams) -> StorageResult:
+        """Go back; from cut_over the legacy rows are written anew while the session is at rest."""
+        ...
+
+    async def retire_legacy(self, order: RetireParams) -> StorageResult:
+        """From cut_over: seal, delete the legacy rows, and go to legacy_retired."""
+        ...
+
+    async def encrypt(self, order: StorageParams) -> StorageResult:
+        """Encrypt a state that is stored in the clear."""
+        ...
+
+    async def rewrap(self, order: RewrapParams) -> StorageResult:
+        """Wrap the keys of a session and of its seals with another of the operator's."""
+        ...
+
+
 class Sessions(Protocol):
     """All sessions of this daemon. `name` is a session's name or connection id everywhere but in `connect`.
 
     The server cancels `wait` and everything that only reads when the client hangs up. `connect`, `disconnect`,
-    `hold`, `release`, `reset`, `undo`, `logout`, `remove`, `send` and `mark_read` run to their end without the
-    client, but a daemon that stops cancels them after the drain time: cancelled at any point, each has either
-    committed or changed nothing.
+    `hold`, `release`, `reset`, `undo`, `logout`, `remove`, `send`, `mark_read`, `release_held` and `cancel_unsent`
+    run to their end without the client, but a daemon that stops cancels them after the drain time: cancelled at any
+    point, each has either committed or changed nothing.
     """
+
+    @property
+    def auth(self) -> Auth:
+        """What can be done with their auth states."""
+        ...
+
+    @property
+    def repair(self) -> Repair:
+        """How they are repaired."""
+        ...
+
+    @property
+    def storage(self) -> Storage:
+        """How their auth states are stored."""
+        ...
 
     async def connect(self, name: str) -> SessionView:
         """Create the session if needed, want it up, and return at once with the state it is in.
@@ -149,6 +292,10 @@ class Sessions(Protocol):
         """
         ...
 
+    async def unretire(self, name: str) -> UndoResult:
+        """Bring a session back that a backup for a move retired; return with it down. Raises as `undo` does."""
+        ...
+
     async def policy(self, name: str | None) -> PolicyTable:
         """Return the disconnect table with the settings of a session of that name, or with the general ones."""
         ...
@@ -185,8 +332,28 @@ class Sessions(Protocol):
         """Return a page of the history, newest first; `chat` is digits or an address."""
         ...
 
+    async def purge(self, order: PurgeParams) -> PurgeResult:
+        """Delete messages of the history, or count them; `bad_params` when it is not said which."""
+        ...
+
     async def mark_read(self, name: str, chat: str, ids: MessageIds) -> ReadResult:
         """Send read receipts for received messages of one chat; unknown ids are `bad_params`."""
+        ...
+
+    async def outbox(self, name: str, *, states: tuple[OutboxState, ...], limit: int) -> OutboxList:
+        """Return the oldest messages of the outbox in these states, and how many there are."""
+        ...
+
+    async def release_held(self, name: str, ids: MessageIds | None) -> DecideResult:
+        """Queue held messages anew, all for None.
+
+        Raises `no_such_session` (also for an unknown message id) and `wrong_state` (one of them is not held), with
+        nothing changed.
+        """
+        ...
+
+    async def cancel_unsent(self, name: str, ids: MessageIds | None) -> DecideResult:
+        """End held messages, all for None; by id also queued ones. Raises as `release_held` does."""
         ...
 
     async def events(

@@ -13,7 +13,8 @@ from waD.control.api import ControlError, Daemon, Sessions
 from waD.control.faults import refusal
 from waD.control.framing import LineBuffer, TooLong
 from waD.control.hangup import wait_hangup
-from waD.control.methods import METHODS, Call, Method
+from waD.control.method import Call, Method
+from waD.control.methods import METHODS
 from waD.control.outbox import Outbox, Unread
 from waD.control.peers import Peer
 from waD.control.requests import (

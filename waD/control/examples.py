@@ -11,6 +11,10 @@ from waD.control import types as t
 _ID: Final = "0f8fad5b-d9cb-469f-a165-70867728950e"
 _CHAT: Final = "15550000002@s.whatsapp.net"
 _MESSAGE: Final = "3EB0A1B2C3D4E5F60718A9"
+_FILE: Final = "6c1f0a52e9d84b7395ab0c1d2e3f4a5b"
+_SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_RECIPIENT: Final = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kudx5vqmsykhhdq"
+_SOUND: Final = t.Verdict(level=2, ok=True, counts={"prekey": 812, "session": 57})
 
 
 def _session(state: t.State, **more: object) -> t.SessionView:
@@ -22,6 +26,11 @@ def _session(state: t.State, **more: object) -> t.SessionView:
         hint=t.NEXT_STEP[state].format(name="alerts"),
     )
     return msgspec.structs.replace(view, **more)
+
+
+def _storage(outcome: t.StorageOutcome, phase: t.Phase, **more: object) -> t.StorageResult:
+    result = t.StorageResult(name="alerts", connection_id=_ID, outcome=outcome, was=phase, phase=phase)
+    return msgspec.structs.replace(result, **more)
 
 
 _OPEN: Final = _session(
@@ -135,6 +144,34 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
         t.ReadParams(session="alerts", chat="15550000002", ids=["A5F0C9E2B7D41680"]),
         t.ReadResult(session="alerts", marked=1),
     ),
+    "outbox.list": (
+        t.OutboxParams(session="alerts", states=["held"], limit=10),
+        t.OutboxList(
+            session="alerts",
+            messages=[
+                t.OutboxView(
+                    seq=17,
+                    message_id=_MESSAGE,
+                    chat=_CHAT,
+                    state="held",
+                    created_at=1_767_225_600_000,
+                    body="disk full on web1",
+                    attempts=1,
+                    written_at=1_767_225_601_000,
+                    idempotency_key="web1-20260101",
+                )
+            ],
+            total=1,
+        ),
+    ),
+    "outbox.release": (
+        t.DecideParams(session="alerts", ids=[_MESSAGE]),
+        t.DecideResult(session="alerts", count=1, message_ids=[_MESSAGE]),
+    ),
+    "outbox.cancel": (
+        t.DecideParams(session="alerts", all=True),
+        t.DecideResult(session="alerts", count=1, message_ids=[_MESSAGE]),
+    ),
     "events.list": (
         t.EventsParams(since=4711, types=["message:status"], limit=1),
         t.EventList(events=[_EVENT], oldest=1, last=4720),
@@ -144,6 +181,77 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
         t.Subscription(subscription=1, oldest=1, last=4720),
     ),
     "events.unsubscribe": (t.UnsubscribeParams(subscription=1), t.Done()),
+    "storage.status": (
+        t.SessionParams(name="alerts"),
+        t.StorageStatus(
+            name="alerts",
+            connection_id=_ID,
+            phase="backfilled",
+            phase_since=1_767_225_600_000,
+            epoch=2,
+            version=4711,
+            legacy_version=4711,
+            lag=0,
+            items=1312,
+            legacy_rows=1313,
+            bytes=1_480_331,
+            sealed_at=1_767_225_600_000,
+            encrypted=True,
+            kek="main",
+        ),
+    ),
+    "storage.dual_write": (
+        t.StorageParams(name="alerts"),
+        t.StorageResult(
+            name="alerts",
+            connection_id=_ID,
+            outcome="done",
+            was="legacy_only",
+            phase="dual_write",
+            checks=[t.CheckView(check="verified", ok=True, detail="verified now, nothing found")],
+        ),
+    ),
+    "storage.backfill": (
+        t.BackfillParams(name="alerts", batches=1),
+        _storage("unfinished", "dual_write", progress=t.BackfillProgress(copied=500, remaining=812)),
+    ),
+    "storage.verify": (
+        t.StorageParams(name="alerts"),
+        _storage(
+            "done",
+            "backfilled",
+            comparison=t.ComparisonView(items=1312),
+            verdict=t.Verdict(level=3, ok=True, counts={"session": 500, "prekey": 812}),
+        ),
+    ),
+    "storage.promote": (
+        t.PromoteParams(name="alerts", min_age=3600),
+        _storage(
+            "refused",
+            "backfilled",
+            checks=[
+                t.CheckView(check="restarts", ok=False, detail="0 restarts in this phase, and 1 demanded")
+            ],
+        ),
+    ),
+    "storage.cutover": (
+        t.StorageParams(name="alerts", dry_run=True),
+        _storage("possible", "snapshot_primary"),
+    ),
+    "storage.rollback": (
+        t.RollbackParams(name="alerts", to="legacy_only"),
+        msgspec.structs.replace(_storage("done", "cut_over"), phase="legacy_only"),
+    ),
+    "storage.retire_legacy": (
+        t.RetireParams(name="alerts", confirm="alerts"),
+        msgspec.structs.replace(_storage("done", "cut_over"), phase="legacy_retired"),
+    ),
+    "storage.encrypt": (t.StorageParams(name="alerts"), _storage("done", "cut_over")),
+    "storage.rewrap": (t.RewrapParams(name="alerts", kek="2026"), _storage("done", "cut_over")),
+    "message.purge": (
+        t.PurgeParams(session="alerts", before=1_767_225_600_000),
+        t.PurgeResult(session="alerts", found=9120, deleted=9120),
+    ),
     "policy.show": (
         t.PolicyParams(session="alerts"),
         t.PolicyTable(
@@ -162,6 +270,123 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
                     meaning="the server is busy",
                 )
             ],
+        ),
+    ),
+    "auth.backup": (
+        t.BackupParams(name="alerts", recipients=[_RECIPIENT]),
+        t.BackupResult(
+            id=_FILE,
+            name="alerts",
+            connection_id=_ID,
+            file_name="default-alerts-20260101T030000Z-v812.wadbackup.age",
+            size=412_160,
+            sha256=_SHA256,
+            created_at=1_767_236_400_000,
+            epoch=1,
+            version=812,
+            verdict=t.Verdict(level=2, ok=True, versions={"epoch": 1, "version": 812}),
+        ),
+    ),
+    "auth.fetch": (t.FetchParams(id=_FILE, offset=262_144), t.Part(data=b"...", end=False)),
+    "auth.discard": (t.DiscardParams(id=_FILE, kept=True), t.Done()),
+    "auth.upload": (t.UploadParams(data=b"..."), t.UploadResult(id=_FILE, size=3)),
+    "auth.restore": (
+        t.RestoreParams(id=_FILE, sha256=_SHA256, dry_run=True),
+        t.RestoreResult(
+            name="alerts",
+            connection_id=_ID,
+            done=False,
+            exact=False,
+            plan=[
+                "peers that lose their session, until the next message either way makes a new one: 41",
+                "pairwise sessions that are dropped: 57",
+            ],
+            peers=41,
+            sessions=57,
+            verdict=_SOUND,
+        ),
+    ),
+    "auth.unretire": (
+        t.SessionParams(name="alerts"),
+        t.UndoResult(
+            session=_session("stopped", desired="down", paired=True),
+            restored="sealed in the store as version 812",
+            sealed_at=1_767_225_600_000,
+            backup="sealed in the store as version 813",
+            receive_only=57,
+        ),
+    ),
+    "auth.compare": (
+        t.CompareParams(id=_FILE, name="alerts"),
+        t.CompareResult(
+            name="alerts",
+            connection_id=_ID,
+            same_identity=True,
+            same_epoch=True,
+            equal=False,
+            exact=False,
+            archive={"epoch": 1, "version": 812},
+            store={"epoch": 1, "version": 840},
+            kinds={"session": t.DifferenceView(only_store=2, older=11, equal=46)},
+            plan=["pairwise sessions that are dropped: 57"],
+            peers=41,
+            sessions=57,
+            verdict=_SOUND,
+        ),
+    ),
+    "auth.verify": (
+        t.VerifyParams(name="alerts", level=3),
+        t.VerifyResult(
+            name="alerts",
+            connection_id=_ID,
+            verdict=t.Verdict(
+                level=3,
+                ok=True,
+                warnings=[
+                    t.NoteView(code="backup_old", detail="the newest backup is 30 hours old"),
+                ],
+                counts={"prekey": 790, "session": 57},
+                versions={"epoch": 1, "version": 840},
+            ),
+        ),
+    ),
+    "repair.list": (
+        t.SessionParams(name="alerts"),
+        t.RepairList(
+            name="alerts",
+            connection_id=_ID,
+            level=4,
+            advice=[
+                t.RepairAdvice(
+                    action="upload-prekeys",
+                    reasons=[
+                        t.NoteView(code="live_prekeys_low", item="prekey", detail="WhatsApp has 2 left")
+                    ],
+                )
+            ],
+            beyond=[],
+            choices=[
+                t.RepairChoice(
+                    action=action,
+                    target=kind.target,
+                    meaning=kind.meaning,
+                    connected=kind.connected,
+                    possible=action != "resync",
+                )
+                for action, kind in t.REPAIRS.items()
+            ],
+        ),
+    ),
+    "repair.run": (
+        t.RepairParams(name="alerts", action="drop-session", target="15550000002"),
+        t.RepairResult(
+            name="alerts",
+            connection_id=_ID,
+            action="drop-session",
+            target="100000000000002@lid",
+            count=2,
+            items=["session/100000000000002_1.0", "session/100000000000002_1.3"],
+            backup="sealed in the store as version 812",
         ),
     ),
     "config.show": (

@@ -18,7 +18,8 @@ from msgspec import inspect as mi
 
 from waD.control import types as t
 from waD.control.examples import EXAMPLES, NOTICES
-from waD.control.methods import METHODS, Method
+from waD.control.method import Method
+from waD.control.methods import METHODS
 from waD.control.settings import Limits
 
 _INDENT: Final = 2
@@ -28,6 +29,7 @@ _TYPICAL: Final[dict[type[mi.Type], str]] = {
     mi.IntType: "integer",
     mi.FloatType: "number",
     mi.BoolType: "boolean",
+    mi.BytesType: "base64",
     mi.NoneType: "null",
     mi.DictType: "object",
     mi.AnyType: "anything",

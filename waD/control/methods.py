@@ -12,72 +12,18 @@ What a client's hang-up and the daemon's stop do to a method in progress is its 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Final
 
 import msgspec
 import trio
 
 from waD.control import types as t
-from waD.control.api import ControlError, Daemon, Sessions, bad_param
-from waD.control.subscriptions import Subscriptions, shown_to
-from waD.control.types import Role
-
-Kind: TypeAlias = Literal["query", "wait", "command"]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, and what its method may use.
-
-    Attributes:
-        after_answer: run once the answer is on its way.
-    """
-
-    sessions: Sessions
-    daemon: Daemon
-    role: Role
-    subscriptions: Subscriptions
-    version: str
-    after_answer: list[Callable[[], object]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One row of the table.
-
-    Attributes:
-        needs: the lowest role that may call it.
-        in_order: the next request of the connection is not read before this one is done, so that what a
-            script sends in a row arrives in a row.
-    """
-
-    name: str
-    kind: Kind
-    needs: Role
-    params: type[msgspec.Struct]
-    result: type[msgspec.Struct]
-    handler: Callable[[Call, Any], Awaitable[msgspec.Struct]]
-    in_order: bool = False
-
-
-P = TypeVar("P", bound=msgspec.Struct)
-R = TypeVar("R", bound=msgspec.Struct)
-
-
-def _row(
-    name: str,
-    kind: Kind,
-    needs: Role,
-    params: type[P],
-    result: type[R],
-    handler: Callable[[Call, P], Awaitable[R]],
-    *,
-    in_order: bool = False,
-) -> Method:
-    """Make a row whose handler is known to fit its types."""
-    return Method(name, kind, needs, params, result, handler, in_order)
+from waD.control.api import ControlError, bad_param
+from waD.control.auth_methods import AUTH_METHODS
+from waD.control.method import Call, Method, row
+from waD.control.repair_methods import REPAIR_METHODS
+from waD.control.storage_methods import STORAGE_METHODS
+from waD.control.subscriptions import shown_to
 
 
 async def _connect(call: Call, params: t.SessionParams) -> t.SessionView:
@@ -213,6 +159,29 @@ async def _read(call: Call, params: t.ReadParams) -> t.ReadResult:
     return await call.sessions.mark_read(params.session, _recipient("chat", params.chat), params.ids)
 
 
+async def _outbox(call: Call, params: t.OutboxParams) -> t.OutboxList:
+    """Answer with own messages in these states, the oldest first, and how many there are.
+
+    Without states: those that may still leave, which are queued, held or sending.
+    """
+    states = tuple(params.states) or t.UNFINISHED
+    return await call.sessions.outbox(params.session, states=states, limit=params.limit)
+
+
+async def _release_held(call: Call, params: t.DecideParams) -> t.DecideResult:
+    """Put messages that are held back into the queue; they are encrypted anew and leave when the session is open.
+
+    Messages are held when credentials were cleared, put back or restored while they were on their way. One that was
+    sent already may arrive twice, under the same id.
+    """
+    return await call.sessions.release_held(params.session, _decided(params))
+
+
+async def _cancel_unsent(call: Call, params: t.DecideParams) -> t.DecideResult:
+    """End messages that are held, for good; with ids also queued ones. They stay in the history."""
+    return await call.sessions.cancel_unsent(params.session, _decided(params))
+
+
 async def _events(call: Call, params: t.EventsParams) -> t.EventList:
     """Answer with a page of the event log, oldest first."""
     page = await call.sessions.events(
@@ -259,6 +228,13 @@ async def _stop(call: Call, _params: t.NoParams) -> t.Done:
     return t.Done()
 
 
+def _decided(params: t.DecideParams) -> list[str] | None:
+    """The ids, None for all that are held; which of both must have been said."""
+    if (params.ids is None) != params.all:
+        raise bad_param("ids", "either name messages by id, or say all=true for every held one")
+    return params.ids
+
+
 def _recipient(param: str, text: str) -> str:
     try:
         return t.parse_recipient(text)
@@ -269,30 +245,36 @@ def _recipient(param: str, text: str) -> str:
 METHODS: Final[dict[str, Method]] = {
     method.name: method
     for method in (
-        _row("session.connect", "command", "operator", t.SessionParams, t.SessionView, _connect),
-        _row("session.disconnect", "command", "operator", t.SessionParams, t.SessionView, _disconnect),
-        _row("session.logout", "command", "admin", t.SessionParams, t.LogoutResult, _logout),
-        _row("session.remove", "command", "admin", t.SessionParams, t.RemoveResult, _remove),
-        _row("session.hold", "command", "operator", t.SessionParams, t.SessionView, _hold),
-        _row("session.release", "command", "operator", t.SessionParams, t.SessionView, _release),
-        _row("session.reset", "command", "operator", t.SessionParams, t.SessionView, _reset),
-        _row("session.undo", "command", "admin", t.SessionParams, t.UndoResult, _undo),
-        _row("session.list", "query", "observer", t.NoParams, t.SessionList, _list),
-        _row("session.status", "query", "observer", t.SessionParams, t.SessionView, _status),
-        _row("session.qr", "query", "operator", t.SessionParams, t.QrResult, _qr),
-        _row("message.send", "command", "operator", t.SendRequest, t.SendResult, _send, in_order=True),
-        _row("message.wait", "wait", "observer", t.WaitParams, t.WaitResult, _wait),
-        _row("message.list", "query", "observer", t.ListParams, t.MessageList, _messages),
-        _row("message.read", "command", "operator", t.ReadParams, t.ReadResult, _read),
-        _row("events.list", "query", "observer", t.EventsParams, t.EventList, _events),
-        _row("events.subscribe", "query", "observer", t.SubscribeParams, t.Subscription, _subscribe),
-        _row("events.unsubscribe", "query", "observer", t.UnsubscribeParams, t.Done, _unsubscribe),
-        _row("policy.show", "query", "observer", t.PolicyParams, t.PolicyTable, _policy),
-        _row("config.show", "query", "admin", t.NoParams, t.ConfigList, _config),
-        _row("daemon.ping", "query", "observer", t.NoParams, t.Pong, _ping),
-        _row("daemon.info", "query", "observer", t.NoParams, t.DaemonInfo, _info),
-        _row("daemon.check", "query", "operator", t.NoParams, t.CheckReport, _check),
-        _row("daemon.reload", "command", "admin", t.NoParams, t.ReloadResult, _reload),
-        _row("daemon.stop", "command", "admin", t.NoParams, t.Done, _stop),
+        row("session.connect", "command", "operator", t.SessionParams, t.SessionView, _connect),
+        row("session.disconnect", "command", "operator", t.SessionParams, t.SessionView, _disconnect),
+        row("session.logout", "command", "admin", t.SessionParams, t.LogoutResult, _logout),
+        row("session.remove", "command", "admin", t.SessionParams, t.RemoveResult, _remove),
+        row("session.hold", "command", "operator", t.SessionParams, t.SessionView, _hold),
+        row("session.release", "command", "operator", t.SessionParams, t.SessionView, _release),
+        row("session.reset", "command", "operator", t.SessionParams, t.SessionView, _reset),
+        row("session.undo", "command", "admin", t.SessionParams, t.UndoResult, _undo),
+        row("session.list", "query", "observer", t.NoParams, t.SessionList, _list),
+        row("session.status", "query", "observer", t.SessionParams, t.SessionView, _status),
+        row("session.qr", "query", "operator", t.SessionParams, t.QrResult, _qr),
+        row("message.send", "command", "operator", t.SendRequest, t.SendResult, _send, in_order=True),
+        row("message.wait", "wait", "observer", t.WaitParams, t.WaitResult, _wait),
+        row("message.list", "query", "observer", t.ListParams, t.MessageList, _messages),
+        row("message.read", "command", "operator", t.ReadParams, t.ReadResult, _read),
+        row("outbox.list", "query", "observer", t.OutboxParams, t.OutboxList, _outbox),
+        row("outbox.release", "command", "operator", t.DecideParams, t.DecideResult, _release_held),
+        row("outbox.cancel", "command", "operator", t.DecideParams, t.DecideResult, _cancel_unsent),
+        row("events.list", "query", "observer", t.EventsParams, t.EventList, _events),
+        row("events.subscribe", "query", "observer", t.SubscribeParams, t.Subscription, _subscribe),
+        row("events.unsubscribe", "query", "observer", t.UnsubscribeParams, t.Done, _unsubscribe),
+        row("policy.show", "query", "observer", t.PolicyParams, t.PolicyTable, _policy),
+        row("config.show", "query", "admin", t.NoParams, t.ConfigList, _config),
+        row("daemon.ping", "query", "observer", t.NoParams, t.Pong, _ping),
+        row("daemon.info", "query", "observer", t.NoParams, t.DaemonInfo, _info),
+        row("daemon.check", "query", "operator", t.NoParams, t.CheckReport, _check),
+        row("daemon.reload", "command", "admin", t.NoParams, t.ReloadResult, _reload),
+        row("daemon.stop", "command", "admin", t.NoParams, t.Done, _stop),
+        *AUTH_METHODS,
+        *REPAIR_METHODS,
+        *STORAGE_METHODS,
     )
 }

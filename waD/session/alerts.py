@@ -45,6 +45,10 @@ class Alert:
     message: str
     more: dict[str, Any] = field(default_factory=dict)
 
+    def event(self) -> events.Event:
+        """Type and data of its event."""
+        return events.alert(self.severity, self.session, self.message, **self.more)
+
     def log(self) -> None:
         """Write it to the log."""
         hint = self.more.get("hint")
@@ -54,7 +58,7 @@ class Alert:
 
 def put_alert(unit: Unit, alert: Alert) -> None:
     """Add the event of an alert to a unit; the caller logs it when the unit is durable, or could not be made so."""
-    unit.event(*events.alert(alert.severity, alert.session, alert.message, **alert.more))
+    unit.event(*alert.event())
 
 
 async def run_alert_commands(log: EventLog, settings: Callable[[], Alerts]) -> None:

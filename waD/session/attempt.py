@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, TypeAlias
 import trio
 
 from waD.link.causes import Cause, cause
-from waD.link.credentials import Credentials
+from waD.link.credentials import Credentials, new_credentials
 from waD.link.qr import QrCode
+from waD.messaging.account import Account
 from waD.session.doors import Doors, Link, Login
 from waD.session.faults import cause_of, without_cancellation
 from waD.session.turns import Turn, Turns
+from waD.session.vitals import Clock
+from waD.store.state import SessionState
 from waD.wire.jid import JID
 
 if TYPE_CHECKING:
@@ -237,3 +240,19 @@ class Attempt:
             if self._healthy != told:
                 told = self._healthy
                 await self._listener.health(healthy=told)
+
+
+async def ensure_credentials(state: SessionState, account: Account, clock: Clock) -> None:
+    """See that credentials exist, and are durable, before a connection uses them.
+
+    Raises:
+        CredentialsError: those that are stored cannot be read.
+        StoreError: nothing was changed.
+    """
+    if state.creds is None:
+        async with state.lock:
+            unit = state.unit()
+            unit.set_creds(new_credentials(clock.random, clock.unix_ms()).serialize())
+            await state.commit(unit)
+    elif not account.paired:
+        await account.change_credentials(lambda now: now.repaired(clock.random))

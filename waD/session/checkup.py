@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import trio
 
 from waD.config import Settings
+from waD.control.api import ControlError
 from waD.control.types import NEXT_STEP, CheckReport, Finding, Level, SessionView
 from waD.events.log import EventLog
-from waD.store.errors import StoreError
+from waD.session.stillness import HINT, standing_still
+from waD.store.errors import StoreDamaged, StoreError
 from waD.store.store import Store
 
-WRITE_STUCK_S: Final = 30.0
-"""A transaction that takes longer stands still (chapter 08 §6.4)."""
+DAMAGED: Final = "damaged"
+"""Fact of a finding: what is stored is not what was written. A disk that is full or stands still is no damage."""
 LOW_SPACE: Final = 100 * 1024 * 1024
 LAG: Final = 10_000
 """Entries of the event log; a subscriber farther behind has stopped reading, or will lose events one day."""
@@ -30,23 +32,34 @@ _LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 
 async def check_up(
-    store: Store, log: EventLog, views: Sequence[SessionView], settings: Settings, socket: Path
+    store: Store,
+    log: EventLog,
+    views: Callable[[], Awaitable[Sequence[SessionView]]],
+    settings: Settings,
+    socket: Path,
+    symptoms: Callable[[], Awaitable[Sequence[Finding]]] | None = None,
 ) -> CheckReport:
-    """Look at everything.
+    """Look at everything; a store that fails meanwhile is a finding as well.
 
     Args:
         store: quick-checked on a connection of its own.
         log: whose subscribers are looked at.
-        views: of all sessions.
+        views: shows all sessions; may raise ControlError.
         settings: in force.
         socket: where the control socket is.
+        symptoms: looks at the auth states; may raise as `views` does.
     """
-    findings = [*await _store(store, settings.store.path)]
+    database = settings.store.path if settings.store.url is None else store.name
+    findings = [*await _store(store, database)]
     findings += await trio.to_thread.run_sync(lambda: [*_files(settings, socket)])
-    for view in views:
-        findings += _session(view, settings)
-        findings += await _outbox(store, view)
-    findings += _subscribers(log, await log.newest())
+    try:
+        for view in await views():
+            findings += _session(view, settings)
+            findings.append(_outbox(view))
+        findings += [] if symptoms is None else await symptoms()
+        findings += _subscribers(log, await log.newest())
+    except (ControlError, StoreError) as error:
+        findings.append(_unreadable(database, error))
     worst = max((finding.level for finding in findings), key=_LEVELS.index)
     return CheckReport(level=worst, findings=findings)
 
@@ -58,23 +71,37 @@ def _finding(check: str, level: Level, subject: object, message: str, hint: str 
 # The store.
 
 
-async def _store(store: Store, path: Path) -> list[Finding]:
+async def _store(store: Store, path: Path | str) -> list[Finding]:
     try:
         complaints = await store.integrity_check(quick=True)
     except StoreError as error:
-        return [_finding("store", "critical", path, str(error), "restore a backup if it is damaged")]
+        return [_unreadable(path, error)]
     found = [_space(path)]
     if complaints:
         hint = "stop the daemon, keep a copy of the file, and restore a backup"
         text = f"the database is damaged: {complaints[0]}"
-        found.append(_finding("store", "critical", path, text, hint, complaints=complaints[:20]))
-    if store.write_stuck_s > WRITE_STUCK_S:
-        text = f"a transaction has been running for {store.write_stuck_s:.0f} s"
-        found.append(_finding("store", "critical", path, text, "check the disk under it"))
+        facts = {"complaints": complaints[:20], DAMAGED: True}
+        found.append(_finding("store", "critical", path, text, hint, **facts))
+    if (wrong := standing_still(store)) is not None:
+        stuck = round(store.write_stuck_s)
+        found.append(_finding("store", "critical", path, wrong, HINT, stuckSeconds=stuck))
     return found
 
 
-def _space(path: Path) -> Finding:
+def _unreadable(path: Path | str, error: ControlError | StoreError) -> Finding:
+    """A store that refuses to be read: damage is another matter than a disk that does not work now."""
+    damaged = isinstance(error, StoreDamaged) or (
+        isinstance(error, ControlError) and error.symbol == "damaged"
+    )
+    if damaged:
+        hint = "stop the daemon, keep a copy of the file, and restore a backup"
+        return _finding("store", "critical", path, str(error), hint, **{DAMAGED: True})
+    return _finding("store", "critical", path, str(error), "check the disk under it, and its free space")
+
+
+def _space(path: Path | str) -> Finding:
+    if isinstance(path, str):  # on a server, which looks after its own disk
+        return _finding("store", "ok", path, "the database answers")
     try:
         free, size = os.statvfs(path), path.stat().st_size
     except OSError as error:
@@ -178,17 +205,17 @@ def _decryption(view: SessionView) -> Finding:
     return _finding("decryption", level, view.name, text, hint if many else "", **facts)
 
 
-async def _outbox(store: Store, view: SessionView) -> list[Finding]:
-    held = await store.outbox_count(view.connection_id, ("held",))
+def _outbox(view: SessionView) -> Finding:
+    held = view.held_messages
     facts: dict[str, Any] = {"queued": view.queued, "held": held}
     if held:
         text = f"{held} messages are held since the credentials were replaced"
-        hint = f"see wactl messages {view.name}; they do not leave by themselves"
-        return [_finding("outbox", "warning", view.name, text, hint, **facts)]
+        hint = f"wactl outbox list {view.name}; then wactl outbox release, or cancel, {view.name}"
+        return _finding("outbox", "warning", view.name, text, hint, **facts)
     if view.queued >= MANY_QUEUED:
         text = f"{view.queued} messages wait to be sent"
-        return [_finding("outbox", "warning", view.name, text, view.hint or "see outbox.rate", **facts)]
-    return [_finding("outbox", "ok", view.name, f"{view.queued} messages wait to be sent", **facts)]
+        return _finding("outbox", "warning", view.name, text, view.hint or "see outbox.rate", **facts)
+    return _finding("outbox", "ok", view.name, f"{view.queued} messages wait to be sent", **facts)
 
 
 # Subscribers.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from waD.link.causes import Cause
 from waD.link.credentials import Credentials, CredentialStore
+from waD.link.devices import DeviceAnswer
+from waD.link.digest import ServerKeys
 from waD.link.login import LoginResult
+from waD.link.prekeys import OneTimePreKey
 from waD.link.qr import QrCode
 from waD.store.state import SessionState
 from waD.wire.jid import JID
@@ -66,6 +69,21 @@ class Login(Protocol):
         """Run until the connection ends, which raises Disconnected, or until cancelled."""
         ...
 
+    async def upload_prekeys(self) -> int:
+        """Upload a full lot of one-time prekeys; returns how many went.
+
+        This and the following two raise RequestError, RequestTimeout, MalformedReply, Disconnected and StoreError.
+        """
+        ...
+
+    async def rotate_signed_prekey(self) -> None:
+        """Replace the signed prekey."""
+        ...
+
+    async def refresh_devices(self, user: JID) -> None:
+        """Ask for the device list of an account."""
+        ...
+
 
 class Doors(Protocol):
     """The ways out of a supervisor; there is one for each session."""
@@ -109,6 +127,16 @@ class Doors(Protocol):
 
     async def unlink(self, link: Link, me: JID) -> bool:
         """Tell WhatsApp to forget this device; says whether it confirmed. Takes a few seconds at most."""
+        ...
+
+    async def ask_keys(
+        self, link: Link, creds: Credentials, keys: Collection[OneTimePreKey]
+    ) -> ServerKeys | None:
+        """Ask WhatsApp what it has of this device's keys; raises as `waD.link.digest.server_keys` does."""
+        ...
+
+    async def ask_devices(self, link: Link, me: JID) -> DeviceAnswer:
+        """Ask WhatsApp for the devices of the own account; raises as `waD.link.devices.query_devices` does."""
         ...
 
     async def newer_version(self) -> bool:

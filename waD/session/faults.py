@@ -10,7 +10,7 @@ import trio
 from waD.link.causes import Cause, Rank, cause
 from waD.link.credentials import CredentialsError
 from waD.link.errors import Disconnected
-from waD.store.errors import LeaseLost, StoreDamaged, StoreError
+from waD.store.errors import KekUnavailable, LeaseLost, StoreDamaged, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def _single(error: Exception, session: str) -> Cause:
             return error.cause
         case LeaseLost():
             return cause("lease_lost", str(error))
-        case StoreDamaged() | CredentialsError():
+        case StoreDamaged() | KekUnavailable() | CredentialsError():
             return Cause("auth_corrupt", None, str(error), rank=Rank.STORAGE)
         case StoreError():
             return cause("auth_write", str(error))

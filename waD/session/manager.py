@@ -1,25 +1,28 @@
-"""All sessions of a daemon: who supervises which, and what the control protocol may ask of them."""
+"""What the control protocol may ask of all the sessions of a daemon."""
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 import trio
+from msgspec.structs import replace
 
-from waD.config import SessionSettings, Settings
+from waD.config import Settings
 from waD.control.api import ControlError, MessageIds, bad_param, no_such_session
 from waD.control.types import (
+    DecideResult,
     EventList,
-    EventView,
     LogoutResult,
     MessageList,
     Milestone,
+    OutboxList,
+    OutboxState,
     PolicyTable,
+    PurgeParams,
+    PurgeResult,
     QrView,
     ReadResult,
     RemoveResult,
@@ -29,67 +32,31 @@ from waD.control.types import (
     UndoResult,
     WaitResult,
 )
-from waD.events.log import EventLog, Subscription
+from waD.events.log import EventLog
+from waD.session.dates import Dates
 from waD.session.doors import Doors
 from waD.session.effective import policy_table
-from waD.session.messages import SessionMessages, not_paired
-from waD.session.orders import Abandoned, Busy
+from waD.session.eventlog import EventReader, Stream
+from waD.session.names import NAME_RULE, SESSION_NAME
+from waD.session.orders import Busy
+from waD.session.purging import purge
+from waD.session.refusals import not_paired, translated, wrong_state
 from waD.session.retention import store_settings
-from waD.session.supervisor import Supervisor
-from waD.session.turns import Turns
+from waD.session.roster import Roster
+from waD.session.stillness import HINT, standing_still
 from waD.session.undo import NothingToUndo, look, undo
-from waD.session.views import event_view, sealed_as, session_view, undo_result
+from waD.session.views import sealed_as, session_view, undo_result
 from waD.session.vitals import MS, Clock
-from waD.store.errors import CursorExpired, LeaseLost, SessionUnknown, StoreError
 from waD.store.model import SessionRow
 from waD.store.store import Store
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-QUEUED: Final = ("queued", "sending", "held")
+if TYPE_CHECKING:
+    from waD.session.authority import AuthKeeper
+    from waD.session.repairing import RepairKeeper
+    from waD.session.storage import StorageKeeper
 
-_log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One attached session."""
-
-    supervisor: Supervisor
-    messages: SessionMessages
-    done: trio.Event = field(default_factory=trio.Event)
-
-
-class Stream:
-    """A subscription as the control protocol sees it."""
-
-    def __init__(self, subscription: Subscription) -> None:
-        self._subscription = subscription
-        self.oldest = subscription.oldest
-        self.last = subscription.last
-
-    def __aiter__(self) -> AsyncIterator[EventView]:
-        return self
-
-    async def __anext__(self) -> EventView:
-        with translated():
-            return event_view(await anext(self._subscription))
-
-
-@contextmanager
-def translated(session: str = "") -> Iterator[None]:
-    """Turn what the store raises into refusals of the control protocol."""
-    try:
-        yield
-    except CursorExpired as error:
-        raise ControlError("cursor_expired", str(error), {"oldest": error.oldest}) from None
-    except SessionUnknown:
-        raise no_such_session(session) from None
-    except Abandoned as error:
-        raise ControlError("shutting_down", str(error)) from None
-    except LeaseLost as error:
-        raise ControlError("lease_held", str(error), {"name": session}) from None
-    except StoreError as error:
-        raise ControlError("storage_unavailable", str(error)) from None
+QUEUED: Final = ("queued", "sending")
+UNDECIDED: Final = ("held",)
 
 
 class Manager:
@@ -103,6 +70,10 @@ class Manager:
         clock: time and chance.
         holder: who takes the leases: text that names this process.
         context: entered where a session's task is started, with its name and connection id; the task inherits it.
+        program: name and version, for the manifests of backups.
+
+    Attributes:
+        roster: the sessions that are attached.
     """
 
     def __init__(
@@ -114,20 +85,34 @@ class Manager:
         clock: Clock,
         holder: str,
         context: Callable[[str, str], AbstractContextManager[object]] = lambda *_: nullcontext(),
+        program: str = "waD",
     ) -> None:
+        self.roster = Roster(store, log, settings, doors, clock, holder, context)
+        self._spool = settings().store.path.with_name("spool")
+        self._program = program
+        self._dates = Dates(store)
         self._store = store
-        self._log = log
+        self._reader = EventReader(store, log)
         self._settings = settings
-        self._doors = doors
         self._clock = clock
-        self._holder = holder
-        self._context = context
-        self._entries: dict[str, _Entry] = {}
-        self._attaching = trio.Lock()
-        self._turns = Turns(settings().daemon.restore_concurrency)
-        self._nursery: trio.Nursery | None = None
-        self._stopping = False
-        self._stopped = trio.Event()
+
+    # What concerns auth states brings archives, encryption and verification with it; most daemons never need it, so
+    # it is loaded when somebody asks.
+
+    @cached_property
+    def auth(self) -> AuthKeeper:
+        """What can be done with the sessions' auth states."""
+        return AuthKeeper(self._store, self.roster, self._clock, self._spool, self._program, self._dates)
+
+    @cached_property
+    def repair(self) -> RepairKeeper:
+        """How they are repaired."""
+        return RepairKeeper(self._store, self.roster, self._clock)
+
+    @cached_property
+    def storage(self) -> StorageKeeper:
+        """How they are stored."""
+        return StorageKeeper(self._store, self.roster, self._clock)
 
     # Life.
 
@@ -137,87 +122,13 @@ class Manager:
         Raises:
             StoreError: the sessions cannot be read.
         """
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            rows = await self._store.sessions()
-            async with trio.open_nursery() as attaching:
-                for row in rows:
-                    attaching.start_soon(self._take_up, row)
-            task_status.started()
-            await self._stopped.wait()
-            nursery.cancel_scope.cancel()
+        await self.roster.run(task_status=task_status)
 
     async def stop(self) -> None:
         """Refuse new work, close all connections in an orderly way, and end `run`; bounded by `stop_timeout`."""
-        self._stopping = True
-        entries = list(self._entries.values())
-        for entry in entries:
-            entry.supervisor.halt()
-        with trio.move_on_after(self._settings().daemon.stop_timeout_s) as waiting:
-            for entry in entries:
-                await entry.done.wait()
-        if waiting.cancelled_caught:
-            late = sorted(e.supervisor.vitals.name for e in entries if not e.done.is_set())
-            _log.warning("sessions that did not end in time: %s", ", ".join(late))
-        self._stopped.set()
-
-    async def _take_up(self, row: SessionRow) -> None:
-        try:
-            entry = await self._attach(row)
-        except StoreError as error:
-            _log.critical("session %s cannot be taken up: %s", row.name, error)
-            return
-        spread = self._settings().daemon.restore_spread_s
-        self._start(entry, self._clock.jitter() * spread)
-
-    async def _attach(self, row: SessionRow) -> _Entry:
-        state = await self._store.attach(row.id, self._holder)
-        name = row.name
-
-        def settings() -> SessionSettings:
-            return self._settings().session(name)
-
-        supervisor = Supervisor(state, self._doors(name), settings, self._clock, self._turns)
-        entry = _Entry(supervisor, SessionMessages(self._store, self._log, supervisor))
-        self._entries[row.id] = entry
-        return entry
-
-    def _start(self, entry: _Entry, after_s: float = 0.0) -> None:
-        assert self._nursery is not None, "the manager is not running"
-        name = entry.supervisor.vitals.name
-        with self._context(name, entry.supervisor.state.session_id):
-            self._nursery.start_soon(self._supervise, entry, after_s, name=f"session {name}")
-
-    async def _supervise(self, entry: _Entry, after_s: float) -> None:
-        try:
-            await entry.supervisor.run(after_s)
-        finally:
-            entry.done.set()
-
-    # Finding.
-
-    async def _row(self, name: str) -> SessionRow:
-        with translated(name):
-            row = await self._store.session(name)
-        if row is None or row.desired_state == "retired":
-            raise no_such_session(name)
-        return row
-
-    async def _find(self, name: str) -> tuple[SessionRow, _Entry]:
-        """The row and the entry; one whose state could not be read at the start is tried again."""
-        row = await self._row(name)
-        async with self._attaching:
-            entry = self._entries.get(row.id)
-            if entry is None:
-                self._refuse_when_stopping()
-                with translated(name):
-                    entry = await self._attach(row)
-                self._start(entry)
-        return row, entry
-
-    def _refuse_when_stopping(self) -> None:
-        if self._stopping:
-            raise ControlError("shutting_down", "the daemon is stopping; try again when it runs")
+        await self.roster.stop()
+        if "auth" in vars(self):
+            self.auth.close()
 
     async def _view(self, session_id: str) -> SessionView:
         with translated(session_id):
@@ -227,17 +138,32 @@ class Manager:
             return await self._view_of(row)
 
     async def _view_of(self, row: SessionRow) -> SessionView:
-        entry = self._entries.get(row.id)
+        entry = self.roster.entries.get(row.id)
         if entry is None:
-            return session_view(row, None, 0)
-        queued = await self._store.outbox_count(row.id, QUEUED)
-        return session_view(row, entry.supervisor, queued)
+            return session_view(row, None)
+        queued, held = await self._store.read(self._waiting, row.id)
+        view = session_view(row, entry.supervisor, queued=queued, held=held)
+        backup_at, verified_at = await self._dates.of(row.id)
+        due_s = self._settings().session(row.name).alerts.backup_age_s
+        view = replace(
+            view,
+            last_backup_at=backup_at,
+            backup_due_at=None if backup_at is None or not due_s else backup_at + round(due_s * MS),
+            last_verified_at=verified_at,
+        )
+        wrong = standing_still(self._store)
+        return view if wrong is None else replace(view, hint=f"{wrong}: {HINT}")
+
+    def _waiting(self, session_id: str) -> tuple[int, int]:
+        """How many messages are on their way, and how many are held; blocking."""
+        count = self._store.engine.outbox_count
+        return count(session_id, QUEUED), count(session_id, UNDECIDED)
 
     # Orders.
 
     async def connect(self, name: str) -> SessionView:
         """See `Sessions.connect`."""
-        self._refuse_when_stopping()
+        self.roster.refuse_when_stopping()
         row = await self._row_to_connect(name)
         if row.held:
             raise ControlError(
@@ -245,7 +171,7 @@ class Manager:
                 f"session {row.name!r} is held; wactl release {row.name} first",
                 {"state": row.current_status, "held": True},
             )
-        _, entry = await self._find(row.id)
+        _, entry = await self.roster.find(row.id)
         if entry.supervisor.lost:
             raise ControlError(
                 "lease_held",
@@ -263,15 +189,13 @@ class Manager:
             if row is not None and row.desired_state != "retired":
                 return row
             name = name if row is None else row.name
-            if not NAME.fullmatch(name):
-                raise bad_param(
-                    "name", "1 to 64 letters, digits, dots, dashes and underscores, no sign first"
-                )
+            if not SESSION_NAME.fullmatch(name):
+                raise bad_param("name", NAME_RULE)
             return await self._store.create_session(name)
 
     async def disconnect(self, name: str) -> SessionView:
         """See `Sessions.disconnect`."""
-        row, entry = await self._find(name)
+        row, entry = await self.roster.find(name)
         with translated(name):
             await self._store.update_session(row.id, desired_state="down")
         await entry.supervisor.disconnect()
@@ -279,7 +203,7 @@ class Manager:
 
     async def hold(self, name: str) -> SessionView:
         """Keep a session down, whatever is wanted, until `release`; return when its connection is closed."""
-        row, entry = await self._find(name)
+        row, entry = await self.roster.find(name)
         with translated(name):
             await self._store.update_session(row.id, held=True)
         await entry.supervisor.hold()
@@ -287,8 +211,8 @@ class Manager:
 
     async def release(self, name: str) -> SessionView:
         """Let a held session do again what is wanted."""
-        self._refuse_when_stopping()
-        row, entry = await self._find(name)
+        self.roster.refuse_when_stopping()
+        row, entry = await self.roster.find(name)
         with translated(name):
             await self._store.update_session(row.id, held=False)
         entry.supervisor.release()
@@ -296,15 +220,15 @@ class Manager:
 
     async def reset(self, name: str) -> SessionView:
         """Forget the counters and the reason of the last disconnect."""
-        row, entry = await self._find(name)
+        row, entry = await self.roster.find(name)
         with translated(name):
             await entry.supervisor.reset()
         return await self._view(row.id)
 
     async def undo(self, name: str) -> UndoResult:
         """See `Sessions.undo`."""
-        self._refuse_when_stopping()
-        row, entry = await self._find(name)
+        self.roster.refuse_when_stopping()
+        row, entry = await self.roster.find(name)
         supervisor, undo_days = entry.supervisor, self._settings().session(row.name).reconnect.undo_days
         store, state = self._store, supervisor.state
         with translated(name):
@@ -313,12 +237,22 @@ class Manager:
                 await store.update_session(row.id, desired_state="down")
                 done = await supervisor.at_rest(lambda: undo(store, state, undo_days, self._clock))
             except (NothingToUndo, Busy) as refused:
-                raise _wrong_state(row.name, supervisor, str(refused)) from None
+                raise wrong_state(row.name, supervisor.vitals.status, str(refused)) from None
+        return undo_result(await self._view(row.id), done)
+
+    async def unretire(self, name: str) -> UndoResult:
+        """See `Sessions.unretire`."""
+        with translated(name):
+            row = await self._store.session(name)
+        if row is None:
+            raise no_such_session(name)
+        undo_days = self._settings().session(row.name).reconnect.undo_days
+        done = await self.auth.unretire(row, undo_days)
         return undo_result(await self._view(row.id), done)
 
     async def logout(self, name: str) -> LogoutResult:
         """See `Sessions.logout`."""
-        row, entry = await self._find(name)
+        row, entry = await self.roster.find(name)
         if not entry.supervisor.paired:
             raise not_paired(row.name, entry.supervisor.vitals.status)
         with translated(name):
@@ -329,22 +263,22 @@ class Manager:
 
     async def remove(self, name: str) -> RemoveResult:
         """See `Sessions.remove`."""
-        row, entry = await self._find(name)
+        row, entry = await self.roster.find(name)
         with trio.CancelScope(shield=True), translated(name):
-            async with self._attaching:
+            async with self.roster.attaching:
                 sealed = await self._store.seal(row.id, "manual")
                 await self._store.update_session(row.id, desired_state="retired")
                 entry.supervisor.halt()
                 await entry.done.wait()
-                del self._entries[row.id]
+                del self.roster.entries[row.id]
         return RemoveResult(name=row.name, connection_id=row.id, backup=sealed_as(sealed))
 
     def reloaded(self) -> None:
         """The settings in force are other ones now; connections go on undisturbed."""
         settings = self._settings()
-        self._turns.at_once = settings.daemon.restore_concurrency
+        self.roster.turns.at_once = settings.daemon.restore_concurrency
         self._store.settings = store_settings(settings)
-        for entry in self._entries.values():
+        for entry in self.roster.entries.values():
             entry.supervisor.settings_changed()
 
     # Questions.
@@ -364,21 +298,21 @@ class Manager:
 
     async def status(self, name: str) -> SessionView:
         """See `Sessions.status`."""
-        row = await self._row(name)
+        row = await self.roster.row(name)
         with translated(name):
             return await self._view_of(row)
 
     async def qr(self, name: str) -> QrView | None:
         """See `Sessions.qr`."""
-        entry = self._entries.get((await self._row(name)).id)
+        entry = self.roster.entries.get((await self.roster.row(name)).id)
         return None if entry is None else entry.supervisor.vitals.qr
 
     # Messages.
 
     async def send(self, request: SendRequest) -> SendResult:
         """See `Sessions.send`."""
-        self._refuse_when_stopping()
-        row, entry = await self._find(request.session)
+        self.roster.refuse_when_stopping()
+        row, entry = await self.roster.find(request.session)
         expire_s = self._settings().session(row.name).outbox.expire_s
         expires_at = self._clock.unix_ms() + round(expire_s * MS) if expire_s else None
         with translated(row.name):
@@ -386,22 +320,48 @@ class Manager:
 
     async def wait(self, name: str, message_id: str, state: Milestone) -> WaitResult:
         """See `Sessions.wait`."""
-        _, entry = await self._find(name)
+        _, entry = await self.roster.find(name)
         with translated(name):
             return await entry.messages.wait(message_id, state)
 
     async def messages(self, name: str, *, chat: str | None, before: int | None, limit: int) -> MessageList:
         """See `Sessions.messages`."""
-        _, entry = await self._find(name)
+        _, entry = await self.roster.find(name)
         with translated(name):
             return await entry.messages.page(chat, before, limit)
 
+    async def purge(self, order: PurgeParams) -> PurgeResult:
+        """See `Sessions.purge`."""
+        row, entry = await self.roster.find(order.session)
+        with translated(row.name):
+            return await purge(self._store, row, entry.messages, order)
+
     async def mark_read(self, name: str, chat: str, ids: MessageIds) -> ReadResult:
         """See `Sessions.mark_read`."""
-        self._refuse_when_stopping()
-        _, entry = await self._find(name)
+        self.roster.refuse_when_stopping()
+        _, entry = await self.roster.find(name)
         with translated(name):
             return await entry.messages.mark_read(chat, ids)
+
+    async def outbox(self, name: str, *, states: tuple[OutboxState, ...], limit: int) -> OutboxList:
+        """See `Sessions.outbox`."""
+        _, entry = await self.roster.find(name)
+        with translated(name):
+            return await entry.outbox.page(states, limit)
+
+    async def release_held(self, name: str, ids: MessageIds | None) -> DecideResult:
+        """See `Sessions.release_held`."""
+        self.roster.refuse_when_stopping()
+        _, entry = await self.roster.find(name)
+        with translated(name):
+            return await entry.outbox.release(ids)
+
+    async def cancel_unsent(self, name: str, ids: MessageIds | None) -> DecideResult:
+        """See `Sessions.cancel_unsent`."""
+        self.roster.refuse_when_stopping()
+        _, entry = await self.roster.find(name)
+        with translated(name):
+            return await entry.outbox.cancel(ids)
 
     # Events.
 
@@ -409,34 +369,10 @@ class Manager:
         self, *, since: int, types: tuple[str, ...], session: str | None, limit: int
     ) -> EventList:
         """See `Sessions.events`."""
-        session_id = await self._id_for_events(session)
-        with translated():
-            oldest, last = await self._log.bounds()
-            rows = await self._log.page(since, limit, session_id, types)
-        return EventList(events=[event_view(row) for row in rows], oldest=oldest, last=last)
+        return await self._reader.page(since=since, types=types, session=session, limit=limit)
 
-    @asynccontextmanager
-    async def subscribe(
+    def subscribe(
         self, *, since: int | None, types: tuple[str, ...], session: str | None, follow: bool
-    ) -> AsyncIterator[Stream]:
+    ) -> AbstractAsyncContextManager[Stream]:
         """See `Sessions.subscribe`."""
-        session_id = await self._id_for_events(session)
-        with translated():
-            async with self._log.subscribe(
-                since=since, types=types, session_id=session_id, follow=follow
-            ) as subscription:
-                yield Stream(subscription)
-
-    async def _id_for_events(self, session: str | None) -> str | None:
-        """The id of a session, also of a retired one: its events are kept."""
-        if session is None:
-            return None
-        with translated(session):
-            row = await self._store.session(session)
-        if row is None:
-            raise no_such_session(session)
-        return row.id
-
-
-def _wrong_state(name: str, supervisor: Supervisor, why: str) -> ControlError:
-    return ControlError("wrong_state", f"session {name!r}: {why}", {"state": supervisor.vitals.status})
+        return self._reader.subscribe(since=since, types=types, session=session, follow=follow)

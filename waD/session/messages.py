@@ -22,6 +22,7 @@ from waD.events.log import EventLog
 from waD.link.errors import Disconnected
 from waD.messaging.content import ContentError
 from waD.messaging.outbound import TextRequest
+from waD.session.refusals import not_paired
 from waD.session.supervisor import Supervisor
 from waD.session.views import SENT, message_state, message_view
 from waD.store.model import MessageRow, OutboxRow
@@ -51,15 +52,6 @@ def refusal(error: ContentError, session: str, state: str) -> ControlError:
     if symbol == "bad_params":
         data["param"] = _PARAM_OF.get(code, "to")
     return ControlError(symbol, str(error), data)
-
-
-def not_paired(session: str, state: str) -> ControlError:
-    """The session has no account yet."""
-    return ControlError(
-        "wrong_state",
-        f"session {session!r} is not paired: wactl connect {session} and scan the QR code",
-        {"state": state, "name": session},
-    )
 
 
 def parse_chat(text: str) -> JID:
@@ -162,7 +154,7 @@ class SessionMessages:
 
     async def page(self, chat: str | None, before: int | None, limit: int) -> MessageList:
         """A page of the history; see `waD.control.api.Sessions.messages`."""
-        chats = None if chat is None else await self._spellings(parse_chat(chat))
+        chats = None if chat is None else await self.spellings(parse_chat(chat))
         rows = await self._store.messages(self._id, chats, before, limit)
         views = [message_view(row, await self._outbox_of(row)) for row in rows]
         following = rows[-1].seq if len(rows) == limit else None
@@ -173,7 +165,8 @@ class SessionMessages:
             return None
         return await self._store.outbox_row(self._id, message_id=row.message_id)
 
-    async def _spellings(self, chat: JID) -> list[str]:
+    async def spellings(self, chat: JID) -> list[str]:
+        """All addresses under which messages of a chat may be stored."""
         addresses = self._supervisor.messaging.context.addresses
         return [str(jid) for jid in await addresses.spellings(chat)]
 
@@ -202,7 +195,7 @@ class SessionMessages:
         return ReadResult(session=self._name, marked=unread)
 
     async def _unread(self, chat: JID, ids: MessageIds) -> int:
-        chats = set(await self._spellings(chat))
+        chats = set(await self.spellings(chat))
         rows = [row for one in ids for row in await self._store.message(self._id, one)]
         return sum(1 for row in rows if row.chat in chats and message_view(row).status == "received")
 

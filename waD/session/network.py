@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import NoReturn, cast
 
@@ -12,12 +12,16 @@ from waD.config import SessionSettings
 from waD.link import login as link_login
 from waD.link.connection import Connection, LinkSettings, connect
 from waD.link.credentials import Credentials, CredentialStore
+from waD.link.devices import DeviceAnswer, query_devices
+from waD.link.digest import ServerKeys, server_keys
 from waD.link.endpoint import DEFAULT_URL, Endpoint
 from waD.link.engine import EngineSettings
 from waD.link.keepalive import KeepaliveSettings
 from waD.link.pairing import pair
 from waD.link.payload import ClientProfile, payload
+from waD.link.prekeys import OneTimePreKey
 from waD.link.qr import QrCode
+from waD.link.usync import UserQuery
 from waD.link.websocket import OpenStream, open_stream
 from waD.messaging.context import MessagingSettings, make_context
 from waD.messaging.facade import Messaging
@@ -53,9 +57,11 @@ class NetworkDoors:
         self._versions = versions or VersionSource()
         self._dial = dial
         self._profile: ClientProfile | None = None
+        self._state: SessionState | None = None
 
     def messaging(self, state: SessionState) -> Messaging:
         """Over the session's state."""
+        self._state = state
         context = make_context(
             state,
             settings=messaging_settings(self._settings()),
@@ -86,7 +92,11 @@ class NetworkDoors:
             dial=self._dial,
             use_routing=use_routing,
         ) as connection:
+            connection.may_write = self._owned
             yield connection
+
+    def _owned(self) -> bool:
+        return self._state is None or self._state.owned
 
     async def pair(
         self,
@@ -119,6 +129,17 @@ class NetworkDoors:
     async def unlink(self, link: Link, me: JID) -> bool:
         """Log out at WhatsApp."""
         return await link_login.logout(cast(Connection, link), me)
+
+    async def ask_keys(
+        self, link: Link, creds: Credentials, keys: Collection[OneTimePreKey]
+    ) -> ServerKeys | None:
+        """Over the session's own connection."""
+        return await server_keys(cast(Connection, link), creds, keys)
+
+    async def ask_devices(self, link: Link, me: JID) -> DeviceAnswer:
+        """Over the session's own connection."""
+        (answer,) = await query_devices(cast(Connection, link), [UserQuery(jid=me.account)])
+        return answer
 
     async def newer_version(self) -> bool:
         """Look for one, unless the settings fix the version or the server is not WhatsApp."""

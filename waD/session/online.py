@@ -20,6 +20,7 @@ from waD.messaging.facade import Messaging
 from waD.messaging.reaction import CheckDigest, FetchDevices, Work
 from waD.session.lane import Lane
 from waD.session.work import Worker
+from waD.wire.jid import JID
 
 MAX_DIRTY: Final = 16
 """Dirty domains remembered from one login."""
@@ -105,6 +106,24 @@ class Online:
             nursery.start_soon(self._messaging.outbound.run, self._connection, self._lane.offline_done)
             await self._start_up()
             await ready()
+
+    # Repairs, from other tasks.
+
+    async def upload_prekeys(self) -> int:
+        """See `waD.session.doors.Login`."""
+        return await self._prekeys.replenish()
+
+    async def rotate_signed_prekey(self) -> None:
+        """See `waD.session.doors.Login`."""
+        await self._prekeys.rotate(self._context.now_ms.local_ms())
+
+    async def refresh_devices(self, user: JID) -> None:
+        """See `waD.session.doors.Login`; raises RequestError also when only this account is refused."""
+        refused = await self._messaging.devices.refresh((user,), self._connection)
+        for refusal in refused.values():
+            raise refusal
+
+    # Steps.
 
     async def _learn_own_mapping(self) -> None:
         account, state = self._context.account, self._context.state

@@ -7,7 +7,7 @@ from typing import Any, Final
 from waD.config import Alerts
 from waD.link.causes import Cause
 from waD.session.alerts import Alert
-from waD.session.policy import Decision
+from waD.session.policy import MAX_WAIT_S, Decision
 from waD.session.table import ROWS
 from waD.store.model import DisconnectRecord
 from waD.wire.node import Node
@@ -91,6 +91,14 @@ def account_of(record: DisconnectRecord | None) -> str | None:
     protected = None if record is None else record.detail.get(PROTECTED)
     account = protected.get(ACCOUNT) if isinstance(protected, dict) else None
     return account if isinstance(account, str) else None
+
+
+def time_left_s(record: DisconnectRecord | None, now_ms: int) -> float | None:
+    """Seconds to the attempt that the last process had planned; None if it had planned none."""
+    planned = None if record is None else record.detail.get(NEXT_ATTEMPT)
+    if not isinstance(planned, int):
+        return None
+    return max(0.0, min((planned - now_ms) / 1000, MAX_WAIT_S))
 
 
 def public_detail(record: DisconnectRecord) -> dict[str, Any]:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
 from waD.config import SessionSettings
-from waD.events import model as events
 from waD.link.causes import Cause, cause
-from waD.link.credentials import CredentialsError, new_credentials
+from waD.link.credentials import Credentials, CredentialsError
+from waD.link.devices import DeviceAnswer
+from waD.link.digest import DigestUnknown, ServerKeys
+from waD.link.prekeys import OneTimePreKey
+from waD.session.aftermath import Aftermath
 from waD.session.alerts import Alert
-from waD.session.attempt import Attempt, Order
+from waD.session.attempt import Attempt, Order, ensure_credentials
 from waD.session.counters import Counters
 from waD.session.doors import Doors, Link
 from waD.session.faults import cause_of
+from waD.session.mishaps import Announce, Mishaps
 from waD.session.orders import Awaited, Busy, Errand, LoggedOut
-from waD.session.policy import MAX_WAIT_S, Decision, Rules, decide, wants_newer_version
-from waD.session.record import COUNTERS, NEXT_ATTEMPT, account_of, alerts_of, code_of, make_record
+from waD.session.policy import Decision
+from waD.session.record import COUNTERS, alerts_of, code_of, time_left_s
 from waD.session.states import LIVE
-from waD.session.table import ROWS
 from waD.session.turns import Turns
 from waD.session.vitals import MS, Clock, Vitals
-from waD.store.errors import LeaseLost, StoreDamaged, StoreError
-from waD.store.model import DisconnectRecord
+from waD.store.errors import LeaseLost, StoreError
 from waD.store.state import SessionState
 from waD.store.unit import Unit
 from waD.wire.jid import JID
@@ -38,9 +40,6 @@ T = TypeVar("T")
 
 AT_REST: Final = frozenset({"new", "stopped"})
 FRESH_END: Final = "eof_fresh"
-FAULT: Final = (
-    "a fault of this program stopped the session; see the log and report it, then wactl connect {name}"
-)
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +53,13 @@ class Supervisor:
         settings: the session's settings, asked for anew at each use.
         clock: time and chance.
         turns: shared by all sessions.
+        announce: makes an event of the session durable without owning it.
 
     Attributes:
         vitals: the session as others see it.
         messaging: the session's messaging; another one after the credentials were cleared.
         lost: another process took the session over; nothing is done for it here any more.
+        asleep: this process makes no connections, whatever is wanted.
     """
 
     def __init__(
@@ -68,19 +69,21 @@ class Supervisor:
         settings: Callable[[], SessionSettings],
         clock: Clock,
         turns: Turns,
+        announce: Announce,
     ) -> None:
         self.vitals = Vitals(state, settings, clock)
         self.messaging: Messaging = doors.messaging(state)
         self.lost = False
+        self.asleep = False
         self._state = state
         self._doors = doors
         self._settings = settings
         self._clock = clock
         self._turns = turns
+        self._mishaps = Mishaps(state, self.vitals, announce)
         self._up = state.row.desired_state == "up"
         self._held = state.row.held
-        self._reconnects = state.row.reconnect_count
-        self._account = account_of(state.row.last_disconnect)
+        self._aftermath = Aftermath(state, doors, settings, clock, self.vitals)
         self._due: float | None = None
         self._use_routing = True
         self._attempt: Attempt | None = None
@@ -102,16 +105,14 @@ class Supervisor:
     @property
     def wanted(self) -> bool:
         """Whether a connection is wanted."""
-        return self._up and not (self._held or self.lost or self._halting)
+        return self._up and not (self._held or self.lost or self.asleep or self._halting)
 
     @property
     def paired(self) -> bool:
         """Whether the stored credentials are those of a linked device; True when they cannot be read."""
-        if self._state.creds is None:
-            return False
         try:
-            return self.messaging.context.account.paired
-        except (CredentialsError, StoreDamaged):
+            return self._state.creds is not None and self.messaging.context.account.paired
+        except (CredentialsError, StoreError):
             return True
 
     @property
@@ -165,11 +166,7 @@ class Supervisor:
         Raises:
             StoreError: nothing was changed.
         """
-        unit = self._state.unit()
-        unit.set_session(last_disconnect=None, reconnect_attempt=0, reconnect_count=0)
-        await self.vitals.commit(unit)
-        self.vitals.counters, self.vitals.record, self._reconnects = Counters(), None, 0
-        self._account = None
+        await self._aftermath.forget()
         self.vitals.notify()
 
     async def at_rest(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -191,6 +188,30 @@ class Supervisor:
             self._attempt.stop("stop")
         self._awake()
         return await errand.wait()
+
+    async def ask_keys(self, creds: Credentials, keys: Collection[OneTimePreKey]) -> ServerKeys | None:
+        """What WhatsApp has of this device's keys; None when it has nothing.
+
+        Raises:
+            DigestUnknown: it does not say, or there is no connection.
+            RequestTimeout, Disconnected: no answer.
+        """
+        link = self.link
+        if link is None:
+            raise DigestUnknown("there is no connection")
+        return await self._doors.ask_keys(link, creds, keys)
+
+    async def ask_devices(self, me: JID) -> DeviceAnswer:
+        """What WhatsApp lists as devices of this account, this one among them.
+
+        Raises:
+            DigestUnknown: there is no connection.
+            RequestError, RequestTimeout, Disconnected, MalformedReply: no answer.
+        """
+        link = self.link
+        if link is None:
+            raise DigestUnknown("there is no connection")
+        return await self._doors.ask_devices(link, me)
 
     def settings_changed(self) -> None:
         """The configuration was read again."""
@@ -249,20 +270,12 @@ class Supervisor:
             await vitals.enter("stopped", cause="stop")
         begin = now + start_after_s
         waits = vitals.status in ("backoff", "failed")
-        left = self._time_left() if waits else None
+        left = time_left_s(record, self._clock.unix_ms()) if waits else None
         if left is not None:
             begin = max(begin, now + left)
         elif vitals.status in ("failed", "needs_pairing"):
             return
         self._plan(begin)
-
-    def _time_left(self) -> float | None:
-        """Seconds to the attempt that the last process had planned."""
-        record = self.vitals.record
-        planned = None if record is None else record.detail.get(NEXT_ATTEMPT)
-        if not isinstance(planned, int):
-            return None
-        return max(0.0, min((planned - self._clock.unix_ms()) / MS, MAX_WAIT_S))
 
     def _plan(self, due: float | None) -> None:
         self._due = due
@@ -301,13 +314,13 @@ class Supervisor:
             self._errand = None
         if done:
             self.messaging = self._doors.messaging(self._state)
-            self.vitals.counters, self._account = Counters(), None
+            self.vitals.counters, self._aftermath.account = Counters(), None
 
     # One connection.
 
     async def _connect(self) -> None:
         try:
-            await self._prepare()
+            await ensure_credentials(self._state, self.messaging.context.account, self._clock)
         except (CredentialsError, StoreError) as error:
             await self._conclude(cause_of(error, self.vitals.name), None)
             return
@@ -319,7 +332,7 @@ class Supervisor:
             self.vitals,
             self._turns,
             use_routing=self._use_routing,
-            accept=self._accepts,
+            accept=self._aftermath.accepts,
             stable_after_s=self._settings().reconnect.stable_after_s,
         )
         self._attempt = attempt
@@ -332,34 +345,21 @@ class Supervisor:
         self._use_routing = attempt.reached or not attempt.routed
         await self._conclude(ended, attempt)
 
-    async def _prepare(self) -> None:
-        """Credentials exist, and are durable, before the first connection uses them."""
-        account = self.messaging.context.account
-        if self._state.creds is None:
-            async with self._state.lock:
-                unit = self._state.unit()
-                unit.set_creds(new_credentials(self._clock.random, self._clock.unix_ms()).serialize())
-                await self._state.commit(unit)
-        elif not account.paired:
-            await account.change_credentials(lambda now: now.repaired(self._clock.random))
-
-    def _accepts(self, device: JID) -> bool:
-        """Only the account that the history belongs to may be paired again, unless it was logged out or reset."""
-        return self._account is None or str(device.account) == self._account
-
     # The end of one.
 
     async def _conclude(self, ended: Cause, attempt: Attempt | None) -> None:
         """Record the end durably, then do what the policy says."""
         if ended.id == "lease_lost":
             raise LeaseLost(ended.message)
-        decision = await self._decide(ended, attempt)
+        was_pairing = attempt is not None and attempt.was_pairing
+        decision = await self._aftermath.decide(ended, paired=self.paired, was_pairing=was_pairing)
         if decision.row.id == FRESH_END:  # a single end does not show it; the policy remembers those before
             ended = replace(ended, id=FRESH_END)
         code = "" if ended.code is None else f" {ended.code}"
         _log.info("session %s: connection ended, %s%s: %s", self.vitals.name, ended.id, code, ended.message)
         unit = self._state.unit()
-        self.vitals.record = self._put_record(unit, ended, decision) or self.vitals.record
+        record = self._aftermath.put_record(unit, ended, decision, self.messaging.context.account)
+        self.vitals.record = record or self.vitals.record
         await self._act(unit, ended, decision, attempt)
 
     async def _act(self, unit: Unit, ended: Cause, decision: Decision, attempt: Attempt | None) -> None:
@@ -368,32 +368,15 @@ class Supervisor:
             await self._enter_after(unit, ended, decision, alerts)
             return
         await self.vitals.commit(unit, alerts)
-        sealed = await self._clear_auth(ended)
+        try:
+            sealed = await self._aftermath.clear_auth(ended)
+        finally:  # it may have been cleared also when that could not be told
+            self.messaging = self._doors.messaging(self._state)
         await self._enter_after(self._state.unit(), ended, decision, [])
         if self._logout is not None:
             unlinked = attempt is not None and attempt.unlinked
             self._logout.settle(LoggedOut(unlinked, sealed))
             self._logout = None
-
-    async def _decide(self, ended: Cause, attempt: Attempt | None) -> Decision:
-        settings = self._settings()
-        rules = Rules(settings.reconnect, settings.alerts)
-        newer = False
-        if wants_newer_version(ended, self.vitals.counters, rules, trio.current_time()):
-            newer = await self._doors.newer_version()
-        paired = self.paired
-        decision = decide(
-            ended,
-            self.vitals.counters,
-            rules,
-            trio.current_time(),
-            jitter=self._clock.jitter(),
-            paired=paired,
-            just_paired=attempt is not None and attempt.was_pairing and paired,
-            newer_version=newer,
-        )
-        self.vitals.counters = decision.counters
-        return decision
 
     async def _enter_after(self, unit: Unit, ended: Cause, decision: Decision, alerts: list[Alert]) -> None:
         delay_s = None if decision.delay_ms is None else decision.delay_ms / MS
@@ -416,45 +399,6 @@ class Supervisor:
             nextAttemptAt=waiting,
         )
 
-    def _put_record(self, unit: Unit, ended: Cause, decision: Decision) -> DisconnectRecord | None:
-        """The record, the counters, and the event; an order to stop does not hide why it was down before."""
-        now_ms = self._clock.unix_ms()
-        if decision.delay_ms is not None:
-            self._reconnects += 1
-        unit.set_session(
-            reconnect_count=self._reconnects,
-            reconnect_attempt=decision.counters.attempts + decision.counters.slow,
-        )
-        if ended.id == "stop":
-            return None
-        next_ms = None if decision.delay_ms is None else now_ms + decision.delay_ms
-        hint = decision.hint.format(name=self.vitals.name)
-        if decision.clears_auth:
-            self._account = None if ended.id == "logout" else self._own_account()
-        record = make_record(ended, decision, hint=hint, at_ms=now_ms, next_ms=next_ms, account=self._account)
-        unit.set_session(last_disconnect=record)
-        if decision.row.id != "restart":
-            unit.event(*events.connection_error(ended.id, ended.message, code=record.code, hint=hint or None))
-        return record
-
-    def _own_account(self) -> str | None:
-        try:
-            own = self.messaging.context.account.own_pn
-        except (CredentialsError, StoreDamaged):
-            return None
-        return None if own is None else str(own)
-
-    async def _clear_auth(self, ended: Cause) -> int:
-        """Seal the credentials and begin with new ones; history and events stay (chapter 08 §6.7)."""
-        fresh = new_credentials(self._clock.random, self._clock.unix_ms())
-        async with self._state.lock:
-            sealed = await self._state.reset_auth(fresh.serialize())
-        self.messaging = self._doors.messaging(self._state)
-        unit = self._state.unit()
-        unit.event(events.AUTH_RESET, {"reason": ended.id, "sealedVersion": sealed})
-        await self.vitals.commit(unit)
-        return sealed
-
     # When that fails.
 
     async def _stumbled(self, error: Exception) -> None:
@@ -464,26 +408,6 @@ class Supervisor:
                 order.settle(error)
         self._logout = self._errand = None
         self._due = None
-        if isinstance(error, LeaseLost):
-            self.lost = True
-            row = ROWS["lease_lost"]
-            self.vitals.force("stopped", row.hint)
-            Alert("critical", self.vitals.name, row.meaning, {"hint": row.hint}).log()
-        elif isinstance(error, StoreError):
-            self.vitals.force("failed" if self.wanted else "stopped", ROWS["auth_write"].hint)
-            await self._report_storage(error)
-        else:
-            _log.critical("session %s: a fault of this program", self.vitals.name, exc_info=error)
-            self.vitals.force("failed" if self.wanted else "stopped", FAULT)
+        self.lost = self.lost or isinstance(error, LeaseLost)
+        await self._mishaps.report(error, "failed" if self.wanted else "stopped")
         self.vitals.next_attempt_ms = None
-
-    async def _report_storage(self, error: StoreError) -> None:
-        name = self.vitals.name
-        alert = Alert("critical", name, str(error), {"cause": "auth_write", "hint": self.vitals.hint})
-        unit = self._state.unit()
-        unit.event(events.STORAGE_WRITE_FAILED, {"error": str(error)})
-        unit.set_session(current_status=self.vitals.status)
-        try:
-            await self.vitals.commit(unit, [alert])
-        except StoreError:
-            _log.critical("session %s: the failure could not even be recorded", name)

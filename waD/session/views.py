@@ -36,7 +36,9 @@ _STATES: Final[Mapping[int, MessageState]] = {
 """Numbers of own stored messages as message states (chapter 04 §5.4)."""
 
 
-def session_view(row: SessionRow, supervisor: Supervisor | None, queued: int) -> SessionView:
+def session_view(
+    row: SessionRow, supervisor: Supervisor | None, *, queued: int = 0, held: int = 0
+) -> SessionView:
     """A session as it is now: what the store says, and what only its supervisor knows."""
     vitals = None if supervisor is None else supervisor.vitals
     link = None if supervisor is None else supervisor.link
@@ -64,7 +66,9 @@ def session_view(row: SessionRow, supervisor: Supervisor | None, queued: int) ->
         next_attempt_at=None if vitals is None else vitals.next_attempt_ms,
         last_disconnect=None if record is None else disconnect_view(record),
         queued=queued,
+        held_messages=held,
         hint="" if vitals is None else vitals.hint,
+        run_by=row.lease_holder if supervisor is None else None,
         healthy_since=None if vitals is None else vitals.healthy_since_ms,
         ping_ms=None if link is None or link.latency_s is None else round(link.latency_s * MS),
         unacked=0 if link is None else link.unacked,

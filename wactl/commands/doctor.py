@@ -20,6 +20,8 @@ from wactl.text import clean
 from waD.control import types as t
 
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "critical": "red"}
+_DAMAGED: Final = "damaged"
+"""Fact of a finding: what is stored is not what was written."""
 _ROLE_HINT: Final = "ask for the role {role} in [control.roles], or look as root"
 
 
@@ -32,11 +34,12 @@ def doctor(app: App, *, offline: bool) -> int:
     """Look at everything that may be wrong, and say for each finding what to do. Changes nothing.
 
     Looks at the control socket and who listens, your role, the settings, the clock, the way to WhatsApp's end point,
-    the store's soundness and permissions, each session's state, health, clock and failures to decrypt, and subscribers
-    of the event log.
+    the store's soundness and permissions, each session's state, health, clock, keys and failures to decrypt, and
+    subscribers of the event log.
 
-    Exit status 0 if nothing is wrong, 1 with a warning or worse, 6 if the store is damaged or does not work, 3 if the
-    daemon cannot be reached; what needs no daemon is looked at all the same.
+    Exit status 0 if nothing is wrong, 1 with a warning or worse, 6 if what is stored is damaged, 3 if the daemon
+    cannot be reached; what needs no daemon is looked at all the same. A store that does not work now, such as on a full
+    disk, is no damage.
     """
     examination = Examination(app, offline=offline)
     findings: list[t.Finding] = []
@@ -84,7 +87,7 @@ class Examination:
 
     def exit_status(self, findings: list[t.Finding]) -> int:
         """What the walk comes to."""
-        if any(one.check == "store" and one.level == "critical" for one in findings):
+        if any(one.data.get(_DAMAGED) is True for one in findings):
             return t.EXIT_DAMAGED
         if not self.reached:
             return t.EXIT_UNREACHABLE
@@ -133,7 +136,8 @@ def _report(client: Client) -> list[t.Finding]:
             text = "its own checks were not made: your role is too low"
             return [finding("daemon", "warning", "daemon", text, _ROLE_HINT.format(role=role))]
         if failure.symbol == "damaged":
-            return [finding("store", "critical", "store", failure.message, "restore a backup")]
+            facts = {_DAMAGED: True}
+            return [finding("store", "critical", "store", failure.message, "restore a backup", **facts)]
         raise
 
 
@@ -145,6 +149,9 @@ def _show(out: Renderer, one: t.Finding) -> None:
 
 
 def _sum_up(out: Renderer, findings: list[t.Finding]) -> None:
+    damaged = (
+        " (what is stored is damaged)" if any(one.data.get(_DAMAGED) is True for one in findings) else ""
+    )
     counts = {level: sum(one.level == level for one in findings) for level in ("warning", "critical")}
     said = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
-    out.note(f"{len(findings)} things looked at: {said or 'nothing is wrong'}")
+    out.note(f"{len(findings)} things looked at: {said or 'nothing is wrong'}{damaged}")

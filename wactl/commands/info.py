@@ -24,9 +24,16 @@ def info(app: App) -> None:
             ("socket", clean(facts.socket)),
             ("settings", clean(facts.config or "none, all at their defaults")),
             ("store", clean(facts.store)),
+            ("store waits", _stuck(facts)),
             ("sessions", f"{facts.sessions}{f' ({states})' if states else ''}"),
             ("last cursor", str(facts.last_cursor)),
             ("runs on", clean(f"{facts.python} {facts.platform}".strip())),
         ]
     )
     return None
+
+
+def _stuck(facts: t.DaemonInfo) -> str:
+    """That the store does not go on, if so."""
+    seconds = facts.store_stuck_seconds
+    return f"a transaction has been running for {seconds} s" if seconds else ""

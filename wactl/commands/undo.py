@@ -46,4 +46,4 @@ def _consequences(done: t.UndoResult) -> Iterator[str]:
     if done.sender_keys:
         yield f"group keys that are made anew with the next message: {done.sender_keys}"
     if done.held:
-        yield f"messages on their way out that are held: {done.held}; see wactl messages {clean(done.session.name)}"
+        yield f"messages on their way out that are held: {done.held}; wactl outbox list {clean(done.session.name)}"

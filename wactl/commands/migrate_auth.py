@@ -1,0 +1,169 @@
+"""`wactl migrate-auth`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from wactl import exporting, importing, moving
+from wactl.base import App, command, complete_name
+from wactl.failure import usage
+from wactl.stored import offline_options
+
+PRESETS: Final = (
+    "auth_state",
+    "baileys_auth_state",
+    "baileys-mongo",
+    "drizzle",
+    "evolution",
+    "keyv",
+    "mysql-baileys",
+    "postgres-baileys",
+    "prisma",
+    "ticketz",
+    "waha",
+    "waha_auth",
+    "waha-mongo",
+    "whaticket",
+    "whaticket-free",
+    "whaticket-old",
+    "whatsapp_auth",
+)
+"""Names of the programs whose tables are known; `waD.transfer.baileys` has the tables."""
+DIRECTORY: Final = "baileys-dir:"
+DAEMON: Final = "waD"
+_STORES: Final = (DAEMON, "sqlite:", "postgresql://", "postgres://")
+
+
+def _complete_preset(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def _check_preset(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value not in PRESETS:
+        raise click.BadParameter(f"is none of {', '.join(PRESETS)}")
+    return value
+
+
+@command(
+    "migrate-auth",
+    example="wactl migrate-auth --from baileys-dir:./auth_info --i-stopped-it --dry-run alerts\n"
+    "wactl migrate-auth --from whatsmeow:main.db --jid 5511999999999 --i-stopped-it alerts\n"
+    "wactl migrate-auth --from sqlite:/var/lib/waD/waD.db --to postgresql://waD@db/waD alerts\n"
+    "wactl migrate-auth --to baileys-dir:./auth_info alerts",
+)
+@click.argument("name", metavar="NAME", shell_complete=complete_name)
+@click.option(
+    "--from",
+    "source",
+    metavar="SOURCE",
+    help="Where the session is; a path is looked at to find out what it is. Else waD.",
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="DEST",
+    default=DAEMON,
+    show_default=True,
+    help="Where it goes to: waD, sqlite:FILE, postgresql://USER@HOST/DB or baileys-dir:DIR.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be taken, converted and lost; change nothing.")
+@click.option("--i-stopped-it", "stopped", is_flag=True, help="The old program is stopped, and stays so.")
+@click.option("--jid", metavar="JID", help="Which device of whatsmeow's, when there are several.")
+@click.option("--session", metavar="KEY", help="Which session of a Baileys store, when there are several.")
+@click.option(
+    "--preset",
+    metavar="PROGRAM",
+    shell_complete=_complete_preset,
+    callback=_check_preset,
+    help="Which program keeps the Baileys store; it is found out if not given.",
+)
+@click.option("--table", metavar="TABLE", help="A table or collection that no preset has.")
+@click.option("--session-column", metavar="NAME", help="Its column that tells sessions apart.")
+@click.option("--key-column", metavar="NAME", help="Its column with the names of items.")
+@click.option("--value-column", metavar="NAME", help="Its column with the values.")
+@click.option("--kind-column", metavar="NAME", help="Its column with types, where names are ids alone.")
+@click.option(
+    "--keys", metavar="SOURCE", help="A second place, where the keys are, of stores that are divided."
+)
+@click.option("--all-mappings", is_flag=True, help="Take LIDs of people too with whom there is nothing else.")
+@offline_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def migrate_auth(
+    app: App,
+    name: str,
+    *,
+    source: str | None,
+    target: str,
+    dry_run: bool,
+    offline: bool,
+    config: Path | None,
+    yes: bool,
+    **choice: Any,
+) -> int:
+    """Bring a session here from another program, without pairing anew; or take it away; or move it between stores.
+
+    SOURCE is baileys-dir:DIR, baileys-kv:FILE|URL (SQLite, PostgreSQL, CSV, JSON lines), baileys-json:FILE,
+    baileys-redis:FILE, whatsmeow:FILE|URL, or a store of waD: waD (the one of this machine's daemon), sqlite:FILE,
+    postgresql://USER@HOST/DB.
+
+    From another program: the source is only read, converted, checked to the last key, and put in place under NAME,
+    which must be new or not paired. The session is left down. The old program must be stopped before, and never
+    connect again: two programs with one link destroy each other's conversations.
+
+    To a Baileys directory: the session must be down; what Baileys has no place for is told. From then on only one of
+    the two may run: the directory, or the session here.
+
+    Between stores of waD: nothing is lost. The session is retired in the one before it can start in the other; after
+    a crash the same command goes on.
+
+    PROGRAM, for baileys-kv, is one of auth_state, baileys_auth_state, baileys-mongo, drizzle, evolution, keyv,
+    mysql-baileys, postgres-baileys, prisma, ticketz, waha, waha_auth, waha-mongo, whaticket, whaticket-free,
+    whaticket-old, whatsapp_auth.
+
+    A password of a database is read from PGPASSFILE or PGPASSWORD and never taken from the command line. The exit
+    status is 1 if something was refused, 4 if there is no such session, 6 if the source is damaged.
+    """
+    where = importing.Where(app.socket, config, offline=offline)
+    if source is None:
+        if target == DAEMON:
+            raise usage("say where the session is with --from, or where it goes to with --to")
+        source = DAEMON
+    if not source.startswith(_STORES) or _is_looked_at(source):
+        if target.startswith(DIRECTORY):
+            raise usage("a session of another program goes into waD first, and from there into a directory")
+        words = _words(choice)
+        if target == DAEMON:
+            return importing.run(app, where, source, name, words, dry_run=dry_run)
+        return moving.run_import(app, source, target, name, words, dry_run=dry_run)
+    if _given(choice):
+        raise usage(f"{_given(choice)[0]} is for sources of other programs")
+    if source == DAEMON and target.startswith(DIRECTORY):
+        directory = target.removeprefix(DIRECTORY)
+        return exporting.run(app, where, name, directory, dry_run=dry_run)
+    return moving.run(app, where, source, target, name, dry_run=dry_run, yes=yes)
+
+
+def _is_looked_at(source: str) -> bool:
+    """Whether it is a path that only looks like a scheme."""
+    return source != DAEMON and Path(source).exists()
+
+
+_FLAGS: Final = {"stopped": "--i-stopped-it", "all_mappings": "--all-mappings"}
+
+
+def _given(choice: dict[str, Any]) -> list[str]:
+    return [word.partition("=")[0] for word in _words(choice) if word != _FLAGS["stopped"]]
+
+
+def _words(choice: dict[str, Any]) -> list[str]:
+    """The options as the other process takes them."""
+    words = []
+    for name, value in choice.items():
+        if name in _FLAGS:
+            words += [_FLAGS[name]] if value else []
+        elif value is not None:
+            words.append(f"--{name.replace('_', '-')}={value}")
+    return words

@@ -1,0 +1,167 @@
+"""`wactl restore-auth`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+
+from wactl import archives
+from wactl.base import App, command, complete_name
+from wactl.client import COMMAND_S, Client
+from wactl.failure import usage
+from wactl.offline import daemon_or_store
+from wactl.sessions import show_state
+from wactl.stored import offline_options
+from wactl.text import ago, clean
+from wactl.unsealing import hand_over, secret_words
+from waD.control import types as t
+
+RESTORE_S: Final = 3600.0
+_PATH: Final = click.Path(path_type=Path)
+_MODES: Final = ("drop", "receive-only")
+
+
+@command(
+    "restore-auth",
+    example="wactl restore-auth --dry-run --identity-file backup.key alerts-20260101T030000Z-v41.wadbackup.age\n"
+    "wactl restore-auth --identity-file backup.key alerts-20260101T030000Z-v41.wadbackup.age\n"
+    "wactl restore-auth --unretire alerts",
+)
+@click.argument("file", type=_PATH, required=False)
+@click.option("--name", metavar="NAME", help="The session here; that of the backup if not given.")
+@click.option("--session", "source", metavar="NAME", help="Which one, of a backup with several.")
+@click.option(
+    "--sessions",
+    "mode",
+    type=click.Choice(_MODES),
+    default=_MODES[0],
+    show_default=True,
+    help="What becomes of conversations: given up, or kept to decrypt what is on its way.",
+)
+@click.option("--identity-file", type=_PATH, metavar="FILE", help="Secret keys as age-keygen writes them.")
+@click.option(
+    "--passphrase-file", type=_PATH, metavar="FILE", help="The passphrase, as the one line of FILE."
+)
+@click.option("--spool-dir", type=_PATH, metavar="DIR", help="Unpack in DIR, else in TMPDIR.")
+@click.option("--rollback-anyway", is_flag=True, help="Replace a state that is newer than the backup.")
+@click.option("--with-history", is_flag=True, help="Also add the messages of the backup.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
+@click.option(
+    "--unretire",
+    metavar="NAME",
+    shell_complete=complete_name,
+    help="No FILE: bring back a session that backup-auth --final retired.",
+)
+@offline_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def restore_auth(
+    app: App,
+    file: Path | None,
+    *,
+    name: str | None,
+    source: str | None,
+    mode: Literal["drop", "receive-only"],
+    identity_file: Path | None,
+    passphrase_file: Path | None,
+    spool_dir: Path | None,
+    rollback_anyway: bool,
+    with_history: bool,
+    dry_run: bool,
+    unretire: str | None,
+    offline: bool,
+    config: Path | None,
+    yes: bool,
+) -> None:
+    """Put the auth state of a backup in place; the session is left down.
+
+    The backup is checked first, and what is in place is sealed. A backup is a state of the past: every conversation
+    makes a new key exchange before it sends, keys that may have been used are not used again, and messages on their
+    way out are held. Only one that was made with --final goes on exactly, once. Nothing is changed if the backup is
+    damaged, if what is in place is newer, or if it belongs to another linked device.
+
+    Tells what would happen and asks on a terminal, needs --yes without one. A passphrase is asked for on the terminal.
+    Without a daemon the store is changed directly, and kept from a daemon meanwhile.
+    """
+    if (file is None) == (unretire is None):
+        raise usage("name a backup FILE, or a session with --unretire NAME")
+    if unretire is not None:
+        return _unretire(app, unretire, config, offline=offline, yes=yes)
+    assert file is not None
+    secrets = secret_words(identity_file, passphrase_file, spool_dir)
+    digest = archives.sha256_of(file)
+    with daemon_or_store(app.socket, config, offline=offline, create=not dry_run) as client:
+        order = t.RestoreParams(
+            id=hand_over(client, file, secrets),
+            sha256=digest,
+            source=source,
+            name=name,
+            mode=mode,
+            rollback_anyway=rollback_anyway,
+            history=with_history,
+            dry_run=True,
+        )
+        try:
+            return _restore(app, client, order, dry_run=dry_run, yes=yes)
+        finally:
+            _forget(client, order.id)
+
+
+def _restore(app: App, client: Client, order: t.RestoreParams, *, dry_run: bool, yes: bool) -> None:
+    """Tell what would happen, ask, and do it."""
+    answer = client.call("auth.restore", order, timeout=RESTORE_S)
+    if dry_run and app.as_json:
+        return app.out.document(answer)
+    planned = client.decode(answer, t.RestoreResult)
+    for line in _findings(planned):
+        app.out.note(line)
+    for line in planned.plan:
+        (app.out.line if dry_run else app.out.note)(clean(line))
+    if dry_run:
+        return None
+    app.confirm(f"Restore session {clean(planned.name)}?", yes=yes)
+    wanted = t.RestoreParams(
+        **{name: getattr(order, name) for name in order.__struct_fields__} | {"dry_run": False}
+    )
+    answer = client.call("auth.restore", wanted, timeout=RESTORE_S)
+    if app.as_json:
+        return app.out.document(answer)
+    done = client.decode(answer, t.RestoreResult)
+    for line in _consequences(done):
+        app.out.note(line)
+    app.out.line(f"{clean(done.name)}  restored")
+    app.out.note(f"next: wactl connect {clean(done.name)}")
+    return None
+
+
+def _findings(planned: t.RestoreResult) -> Iterator[str]:
+    for note in planned.verdict.warnings:
+        yield clean(f"warning: {note.code}{' ' if note.item else ''}{note.item}: {note.detail}")
+
+
+def _consequences(done: t.RestoreResult) -> Iterator[str]:
+    if done.backup:
+        yield f"backup of what was in place: {clean(done.backup)}"
+    if done.held:
+        yield f"messages on their way out that are held: {done.held}; wactl outbox list {clean(done.name)}"
+    if done.messages:
+        yield f"messages of the history: {done.messages}"
+
+
+def _forget(client: Client, file_id: str) -> None:
+    """The upload is not needed any more; it would go by itself after a while."""
+    client.ask("auth.discard", t.Done, t.DiscardParams(id=file_id), timeout=COMMAND_S)
+
+
+def _unretire(app: App, name: str, config: Path | None, *, offline: bool, yes: bool) -> None:
+    app.confirm(f"Bring back the session {clean(name)}, although it may go on elsewhere?", yes=yes)
+    with daemon_or_store(app.socket, config, offline=offline) as client:
+        answer = client.call("auth.unretire", t.SessionParams(name=name), timeout=RESTORE_S)
+        if app.as_json:
+            return app.out.document(answer)
+        done = client.decode(answer, t.UndoResult)
+    app.out.note(f"restored: {clean(done.restored)}, sealed {ago(done.sealed_at)}")
+    show_state(app.out, done.session)
+    return None
