@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-NAMES = ("codec", "e2ee", "receive", "idle", "cli", "restore")
+NAMES = ("codec", "e2ee", "receive", "idle", "cli", "restore", "store")
 RESULTS = Path(__file__).parent.parent / "build" / "bench"
 
 

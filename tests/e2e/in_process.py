@@ -170,7 +170,7 @@ class Machine(Inside):
 
     def supervisor(self, name: str) -> Supervisor:
         """The task that owns a session."""
-        entries = self.manager._entries.values()
+        entries = self.manager.roster.entries.values()
         return next(one.supervisor for one in entries if one.supervisor.vitals.name == name)
 
     async def statuses(self, name: str, since: int = 0) -> list[EventView]:

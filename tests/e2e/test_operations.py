@@ -20,7 +20,8 @@ from waD.daemon import PATIENCE_S, Application
 from waD.link.credentials import new_credentials
 from waD.sandbox import Sandbox, run_sandbox
 from waD.store.engine import Attach, ResetAuth
-from waD.store.sqlite.engine import SqliteEngine
+from waD.store.opening import open_engine
+from waD.store.store import Parts, StoreSettings
 from waD.systemd import Notifier
 
 PERIOD_S = 0.9
@@ -92,7 +93,7 @@ async def test_undo_brings_the_login_back(tmp_path: Path) -> None:
 
 def _clear_as_a_repair_does(directory: Path) -> None:
     """Seal and clear the credentials although the device is still linked, as after four answers of 500."""
-    engine = SqliteEngine(directory / "state" / "waD" / "waD.db")
+    engine = open_engine(StoreSettings(path=directory / "state" / "waD" / "waD.db"), Parts())
     (row,) = engine.sessions(include_retired=False)
     engine.write([Attach(row.id, "test")])
     (row,) = engine.sessions(include_retired=False)
@@ -133,6 +134,40 @@ async def test_subscribers_and_their_lag(tmp_path: Path) -> None:
         names = [subscriber["name"] for subscriber in info["subscribers"]]
         assert sorted(set(names)) == ["alert command", "client"]
         assert info["eventLag"] >= 0
+
+
+async def test_another_server_counts_from_the_next_connection_on(tmp_path: Path) -> None:
+    async with run_sandbox() as sandbox, running(tmp_path, sandbox) as daemon:
+        before = await daemon.pair(sandbox)
+        toml = daemon.config.read_text()
+        wrong = toml.replace(sandbox.root_key.hex(), "ab" * 32)
+        assert wrong != toml
+        daemon.config.write_text(wrong)
+        result = await daemon.call("daemon.reload")
+        assert result == {"applied": ["network.root_key"], "restartNeeded": []}
+        view = await daemon.status()
+        assert (view["state"], view["lastConnectedAt"]) == ("open", before["lastConnectedAt"])
+        await daemon.call("session.disconnect", name="alerts")
+        await daemon.call("session.connect", name="alerts")
+        view = await daemon.until("backoff")
+        assert view["lastDisconnect"]["cause"] == "noise_fail"
+        daemon.config.write_text(toml)
+        assert (await daemon.call("daemon.reload"))["applied"] == ["network.root_key"]
+        await daemon.call("session.connect", name="alerts")
+        await daemon.until("open")
+
+
+async def test_what_needs_a_restart_stays_as_it_is(tmp_path: Path) -> None:
+    async with run_sandbox() as sandbox, running(tmp_path, sandbox) as daemon:
+        store = (await daemon.call("daemon.info"))["store"]
+        daemon.config.write_text(daemon.config.read_text() + f'\n[store]\npath = "{tmp_path}/other.db"\n')
+        for _ in range(2):
+            result = await daemon.call("daemon.reload")
+            assert result == {"applied": [], "restartNeeded": ["store.path"]}
+        assert (await daemon.call("daemon.info"))["store"] == store
+        options = {one["key"]: one for one in (await daemon.call("config.show"))["options"]}
+        assert f"sqlite:{options['store.path']['value'][1:-1]}" == store
+        assert options["store.path"]["origin"] == "default"
 
 
 async def test_a_reload_reaches_a_running_session(tmp_path: Path) -> None:
@@ -257,7 +292,7 @@ async def test_a_long_migration_asks_for_time(
             self.asked.append(trio.current_time() + seconds)
 
     @asynccontextmanager
-    async def slow(_: object) -> AsyncIterator[object]:
+    async def slow(*_: object) -> AsyncIterator[object]:
         await trio.sleep(100)
         yield "the store"
 

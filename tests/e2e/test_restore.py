@@ -50,7 +50,7 @@ class Rush:
 
     def _look(self) -> None:
         live = self._made.dials.live
-        entries = self._made.manager._entries.values()
+        entries = self._made.manager.roster.entries.values()
         busy = [
             vitals.name
             for vitals in (entry.supervisor.vitals for entry in entries)

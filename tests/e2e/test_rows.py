@@ -426,7 +426,7 @@ async def _yes(_: NetworkDoors) -> bool:
 async def test_a_session_that_is_run_elsewhere_now(
     open_town: OpenTown, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The row `lease_lost`: nothing is written and nothing leaves any more, and the operator is told by the log."""
+    """The row `lease_lost`: nothing of the session is written and nothing leaves any more; the operator is alerted."""
     async with open_town(mock_clock) as place:
         (one,) = PRODUCERS["lease_lost"]
         await prepare(place, one)
@@ -442,12 +442,13 @@ async def test_a_session_that_is_run_elsewhere_now(
             view = await place.machine.until(lambda view: view.state == "stopped", NAME)
         row = ROWS["lease_lost"]
         assert view.hint == row.hint
+        await trio.sleep(QUIET_S)
         (alert,) = [found for found in caplog.records if found.levelno == logging.CRITICAL]
         assert row.meaning in alert.message
         assert heard == []
-        await trio.sleep(QUIET_S)
+        assert await alerts_since(place, before.cursor) == ["critical"]
         after = await place.snapshot()
-        assert (after.creds, after.cursor, after.dials) == (before.creds, before.cursor, before.dials)
+        assert (after.creds, after.cursor, after.dials) == (before.creds, before.cursor + 1, before.dials)
         assert after.row.lease_holder == "another process"
         assert after.row.current_status == before.row.current_status
         with pytest.raises(ControlError) as refused:

@@ -413,5 +413,7 @@ def _permits(event: EventView, at: float) -> bool:
     """Whether a state, as it was entered, lets a connection begin at that time."""
     due = event.data.get("nextAttemptAt")
     if event.data["status"] in ("backoff", "failed"):
-        return due is not None and START_S + at >= due / 1000 - 0.01
+        # A quick retry may draw no delay at all, and then there is no time to tell.
+        at_once = due is None and event.data["status"] == "backoff"
+        return at_once or (due is not None and START_S + at >= due / 1000 - 0.01)
     return event.data["status"] in ("connecting", "pairing") and "cause" in event.data

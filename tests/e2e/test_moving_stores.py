@@ -1,0 +1,83 @@
+"""A session moves from one daemon's store to another's, in mid-conversation, and nobody notices (chapter 08 §7.4)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from tests.e2e.daemon import ALICE, BOB, WAIT_S, Daemon, running
+from waD.sandbox import run_sandbox
+
+ROOT = Path(__file__).parents[2]
+NAME = "alerts"
+
+
+async def migrate(daemon: Daemon, *words: str) -> dict[str, Any]:
+    """`wactl migrate-auth`, with the store of a daemon that does not run."""
+    with trio.fail_after(WAIT_S):
+        done = await trio.run_process(
+            [
+                sys.executable,
+                "-m",
+                "wactl",
+                "migrate-auth",
+                "--config",
+                str(daemon.config),
+                "--json",
+                "--yes",
+                *words,
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env=daemon.environment,
+            cwd=ROOT,
+        )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = msgspec.json.decode(done.stdout)
+    return found
+
+
+async def test_conversations_history_and_outbox_go_along(tmp_path: Path) -> None:
+    async with run_sandbox() as sandbox:
+        alice, bob = sandbox.phone(ALICE, "Alice"), sandbox.phone(BOB, "Bob")
+        for phone in (alice, bob):
+            await phone.configure(addressing="lid")
+        async with running(tmp_path / "first", sandbox) as first:
+            await first.pair(sandbox)
+            await first.send(BOB, "from the first")
+            await bob.wait_message(lambda one: one.text == "from the first")
+            await bob.send(ALICE, "to the first")
+            await first.event("message:new", body="to the first")
+            await first.call("session.disconnect", name=NAME)
+            await first.until("stopped")
+            await bob.send(ALICE, "on the way")
+            waiting = await first.send(BOB, "queued in the first")
+            await first.stop()
+            target = tmp_path / "second" / "state" / "waD" / "waD.db"
+            moved = await migrate(first, "--from", "waD", "--to", f"sqlite:{target}", NAME)
+            assert moved["rows"]["wa_outbox"] >= 1
+            async with running(tmp_path / "second", sandbox) as second:
+                assert (await second.status(NAME))["connectionId"] == moved["destination"]["connectionId"]
+                await second.call("session.connect", name=NAME)
+                await second.until("open", ready=True)
+                await second.event("message:new", body="on the way")
+                assert await second.wait(waiting) == "delivered"
+                await bob.wait_message(lambda one: one.text == "queued in the first")
+                await bob.send(ALICE, "to the second")
+                await second.event("message:new", body="to the second")
+                listed = await second.call("message.list", session=NAME, limit=50)
+                texts = {row.get("body") for row in listed["messages"]}
+                assert {"from the first", "to the first", "on the way", "to the second"} <= texts
+                told = [row["xml"] for row in sandbox.core.world.traffic(sandbox.device(ALICE).key)]
+                assert [xml for xml in told if xml.startswith("<receipt") and "<retry" in xml] == []
+                await first.start()
+                assert (await first.call("session.list"))["sessions"] == []
+        assert sandbox.core.world.keys.report()["reused"] == []
+        assert sandbox.core.world.complaints() == []
