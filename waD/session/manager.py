@@ -102,17 +102,25 @@ class Manager:
     @cached_property
     def auth(self) -> AuthKeeper:
         """What can be done with the sessions' auth states."""
-        return AuthKeeper(self._store, self.roster, self._clock, self._spool, self._program, self._dates)
+        from waD.session import authority
+
+        return authority.AuthKeeper(
+            self._store, self.roster, self._clock, self._spool, self._program, self._dates
+        )
 
     @cached_property
     def repair(self) -> RepairKeeper:
         """How they are repaired."""
-        return RepairKeeper(self._store, self.roster, self._clock)
+        from waD.session import repairing
+
+        return repairing.RepairKeeper(self._store, self.roster, self._clock)
 
     @cached_property
     def storage(self) -> StorageKeeper:
         """How they are stored."""
-        return StorageKeeper(self._store, self.roster, self._clock)
+        from waD.session import storage
+
+        return storage.StorageKeeper(self._store, self.roster, self._clock)
 
     # Life.
 
