@@ -32,7 +32,7 @@ MARKS: Final = (
 )
 PAUSE_S: Final = 0.03
 """Between two messages of one writer."""
-MARK_S: Final = 3.0
+MARK_S: Final = 1.5
 """A mark that is not passed within this is no reason to wait any longer: the kill comes anyway."""
 SETTLE_S: Final = 90.0
 EVERY: Final = 25

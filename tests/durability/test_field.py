@@ -17,7 +17,7 @@ from tests.store.postgres_server import Server, binaries, running_server
 from waD.sandbox import run_sandbox
 
 KILLS: Final = 100
-SERVER_KILLS: Final = 50
+SERVER_KILLS: Final = 30
 MANY_KILLS: Final = 5_000
 USUAL_SEED: Final = 7
 

@@ -19,7 +19,7 @@ from waD.sandbox import Sandbox, run_sandbox
 
 LEASE_S: Final = 3.0
 SLACK_S: Final = 5.0
-CHANGES: Final = 8
+CHANGES: Final = 6
 MANY_CHANGES: Final = 1_000
 SESSIONS: Final = {"s0": "15550070000", "s1": "15550070001"}
 PAUSE_S: Final = 0.05
