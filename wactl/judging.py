@@ -91,6 +91,7 @@ def one_session(view: t.SessionView) -> Report:
         "received": Number(view.messages_received, "c"),
         "sent": Number(view.messages_sent, "c"),
         "decrypt_failures": Number(view.decrypt_failures, "c"),
+        "retry_requests": Number(view.retry_requests, "c"),
     }
     if view.last_backup_at is not None:
         numbers["backup_age"] = _age(view.last_backup_at)

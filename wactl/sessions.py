@@ -114,7 +114,9 @@ def _counters(view: t.SessionView) -> str:
         (view.messages_sent, "sent"),
         (view.decrypt_failures, "failures to decrypt"),
     )
-    return ", ".join(f"{count} {name}" for count, name in counts) if any(count for count, _ in counts) else ""
+    again = [(view.retry_requests, "asked for again")] if view.retry_requests else []
+    told = [*counts, *again]
+    return ", ".join(f"{count} {name}" for count, name in told) if any(count for count, _ in told) else ""
 
 
 def _flags(view: t.SessionView) -> str:

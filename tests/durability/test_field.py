@@ -18,7 +18,7 @@ from waD.sandbox import run_sandbox
 
 KILLS: Final = 100
 SERVER_KILLS: Final = 30
-MANY_KILLS: Final = 5_000
+MANY_KILLS: Final = 10_000
 USUAL_SEED: Final = 7
 
 
@@ -75,12 +75,12 @@ async def test_the_killing_field_on_a_server(tmp_path: Path, server: Server) -> 
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(6 * 3600)
+@pytest.mark.timeout(12 * 3600)
 async def test_the_killing_field_for_hours(tmp_path: Path) -> None:
     await field(tmp_path, MANY_KILLS, seed(None))
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(6 * 3600)
+@pytest.mark.timeout(12 * 3600)
 async def test_the_killing_field_on_a_server_for_hours(tmp_path: Path, server: Server) -> None:
     await field(tmp_path, MANY_KILLS, seed(None), server)

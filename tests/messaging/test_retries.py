@@ -103,6 +103,16 @@ async def test_a_request_of_the_recipient_is_acked_and_leads_to_work(world: Worl
     assert reaction.work == [AnswerRetry(str(peer.lid), message_id, device, 2, stanza)]
 
 
+async def test_requests_are_counted(world: World) -> None:
+    message_id = await delivered(world, bob())
+    for count in (1, 2):
+        await asked(world, receipt(message_id, bob().lid, count))
+    await asked(world, receipt(message_id, bob().lid, "x"))
+    row = await world.store.session(world.ctx.state.session_id)
+    assert row is not None
+    assert row.retry_requests == 2
+
+
 async def test_a_request_by_number_finds_the_message_too(world: World) -> None:
     peer = bob()
     message_id = await delivered(world, peer)

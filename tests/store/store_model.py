@@ -144,7 +144,8 @@ class Model:
 
     def _unit(self, session: ModelSession, unit: Unit) -> None:
         session.version += 1
-        if session.creds_version is None:
+        # A unit that touches no key makes no head.
+        if session.creds_version is None and (unit.items or unit.creds is not None):
             session.creds_version = session.version
         for key, value in unit.items.items():
             if value is None:

@@ -206,6 +206,14 @@ async def test_messages_are_counted_once(store: Store, state: SessionState) -> N
     assert (row.messages_received, row.decrypt_failures) == (3, 1)
 
 
+async def test_requests_to_repeat_are_counted(store: Store, state: SessionState) -> None:
+    for _ in range(2):
+        unit = state.unit()
+        unit.tally("retry_requests")
+        await state.commit(unit)
+    assert (await row_of(store)).retry_requests == 2
+
+
 async def test_sent_messages_are_counted_once(store: Store, state: SessionState) -> None:
     unit = state.unit()
     unit.enqueue(queued())

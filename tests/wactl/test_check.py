@@ -81,7 +81,7 @@ def test_one_session_is_well(all_well: FakeDaemon, run: Run) -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         "WAD OK - alerts is open|open=1 queued=4 held_messages=0 unacked=2 unanswered=0 reconnects=0c "
-        "received=1234567c sent=12c decrypt_failures=0c ping=0.035s clock_offset=-1.500s\n"
+        "received=1234567c sent=12c decrypt_failures=0c retry_requests=0c ping=0.035s clock_offset=-1.500s\n"
     )
     assert all_well.params("session.status") == {"name": "alerts"}
 

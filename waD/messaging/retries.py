@@ -114,6 +114,7 @@ class Retries:
         count = asked[0].int("count") if "count" in asked[0].attrs else 1
         if count is None or not 1 <= count < MAX_COUNT or self._context.account.is_this_device(requester):
             return None
+        unit.tally("retry_requests")
         chat = self._chat(stanza, requester)
         if chat is None:
             return None

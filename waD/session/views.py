@@ -77,6 +77,7 @@ def session_view(
         messages_received=row.messages_received,
         messages_sent=row.messages_sent,
         decrypt_failures=row.decrypt_failures,
+        retry_requests=row.retry_requests,
     )
 
 

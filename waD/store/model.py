@@ -59,6 +59,7 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     messages_received: int = 0
     messages_sent: int = 0
     decrypt_failures: int = 0
+    retry_requests: int = 0
     auth_epoch: int = 1
     auth_version: int = 0
     auth_phase: Phase = "cut_over"

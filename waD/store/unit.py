@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
@@ -90,6 +90,12 @@ class MovePerson(Struct, frozen=True):
     new: str
 
 
+class Tally(Struct, frozen=True):
+    """Count one more of something that is counted since the session was made."""
+
+    name: Literal["retry_requests"]
+
+
 class Announce(Struct, frozen=True):
     """Append an event."""
 
@@ -106,6 +112,7 @@ Step: TypeAlias = (
     | KeepPlaintext
     | Journal
     | MovePerson
+    | Tally
     | Announce
 )
 
@@ -212,6 +219,10 @@ class Unit:
     def move_person(self, old: str, new: str) -> None:
         """Re-key rows from one bare address of a person to another."""
         self.steps.append(MovePerson(old, new))
+
+    def tally(self, name: Literal["retry_requests"]) -> None:
+        """Count one more."""
+        self.steps.append(Tally(name))
 
     def event(self, event_type: str, data: dict[str, Any]) -> None:
         """Append an event to the log."""

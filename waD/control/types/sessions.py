@@ -62,6 +62,8 @@ class SessionView(Answer, frozen=True, kw_only=True):
         messages_received: messages of others that could be read, since the session was created.
         messages_sent: own messages that WhatsApp took, since the session was created.
         decrypt_failures: how often a received message could not be decrypted, since the session was created.
+        retry_requests: how often others could not decrypt a message of ours and asked for it again; a restored old
+            state causes some.
         last_backup_at: when the newest backup that was verified was stored, null when there is none.
         backup_due_at: from when on the absence of a newer one is a fault; null when nobody is to be told.
         last_verified_at: when the stored auth state was last verified, null if errors were found, or never.
@@ -99,6 +101,7 @@ class SessionView(Answer, frozen=True, kw_only=True):
     messages_received: int = 0
     messages_sent: int = 0
     decrypt_failures: int = 0
+    retry_requests: int = 0
     last_backup_at: int | None = None
     backup_due_at: int | None = None
     last_verified_at: int | None = None

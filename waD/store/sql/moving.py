@@ -24,7 +24,7 @@ _OWNED: Final = (
     "SELECT auth_epoch, dek_wrapped, dek_kek_id, name FROM wa_sessions WHERE id=? AND lease_token=?"
 )
 _OWNER: Final = "SELECT auth_epoch, dek_wrapped, dek_kek_id FROM wa_sessions WHERE id=?"
-TALLIES: Final = frozenset({"messages_received", "messages_sent", "decrypt_failures"})
+TALLIES: Final = frozenset({"messages_received", "messages_sent", "decrypt_failures", "retry_requests"})
 """Columns of a session that only count, and go along with it."""
 _NOTE: Final = "SELECT v FROM wa_settings WHERE k=?"
 _PUT_NOTE: Final = "INSERT INTO wa_settings (k, v) VALUES (?,?) ON CONFLICT (k) DO UPDATE SET v=excluded.v"

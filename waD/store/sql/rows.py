@@ -17,7 +17,7 @@ SESSION_COLUMNS: Final = (
     "id", "name", "me_pn", "me_lid", "push_name", "business_name", "platform", "desired_state", "held",
     "current_status", "last_disconnect_tag", "last_disconnect_reason", "last_disconnect_detail",
     "last_disconnected_at", "last_connected_at", "last_message_at", "reconnect_count", "reconnect_attempt",
-    "messages_received", "messages_sent", "decrypt_failures",
+    "messages_received", "messages_sent", "decrypt_failures", "retry_requests",
     "auth_epoch", "auth_version", "auth_phase", "legacy_version", "lease_token", "lease_holder", "lease_expires_at",
     "dek_kek_id", "created_at", "updated_at",
 )  # fmt: skip

@@ -23,6 +23,7 @@ from waD.store.unit import (
     PutMessage,
     RaiseStatus,
     Step,
+    Tally,
     Unit,
 )
 from waD.store.vault import Cipher, Vault, missing_kek
@@ -201,7 +202,7 @@ class UnitWriter:
         keys = _has_secrets(unit)
         at = fence(self._db, session_id, owned, unit.session, self._vault, self._now, keys=keys)
         self._id, self._name, self._cipher = session_id, at.name, at.cipher
-        if keys:
+        if unit.items or unit.creds is not None:
             self._heads.write(self._db, at, unit.items, unit.creds, self._now)
         else:
             self._heads.step(self._db, at)
@@ -301,6 +302,10 @@ class UnitWriter:
             target = (step.new, step.new if sender == step.old else sender)
             self._db.execute(_MOVE_MESSAGES, (*target, self._id, step.old, sender, *target))
 
+    def tally(self, step: Tally) -> None:
+        """Count one more."""
+        self._tallies[step.name] += 1
+
     def announce(self, step: Announce) -> None:
         """Append an event."""
         session = (self._id, self._name)
@@ -316,5 +321,6 @@ _WRITERS: Final[dict[type[Step], Callable[[UnitWriter, Any], None]]] = {
     KeepPlaintext: UnitWriter.keep_plaintext,
     Journal: UnitWriter.journal,
     MovePerson: UnitWriter.move_person,
+    Tally: UnitWriter.tally,
     Announce: UnitWriter.announce,
 }

@@ -56,7 +56,7 @@ FENCE_MS: Final = 10 * 365 * 86_400_000
 """Nobody else gets the destination as long as the move has not ended."""
 _KEPT: Final = (
     "held", "last_disconnect", "last_connected_at", "last_message_at", "reconnect_count", "messages_received",
-    "messages_sent", "decrypt_failures",
+    "messages_sent", "decrypt_failures", "retry_requests",
 )  # fmt: skip
 """Columns of a session's row that go along."""
 _EVENTS: Final = "wa_events"

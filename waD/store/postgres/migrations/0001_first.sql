@@ -33,6 +33,7 @@ CREATE TABLE wa_sessions (
   messages_received      bigint NOT NULL DEFAULT 0,
   messages_sent          bigint NOT NULL DEFAULT 0,
   decrypt_failures       bigint NOT NULL DEFAULT 0,
+  retry_requests         bigint NOT NULL DEFAULT 0,
   auth_phase             text NOT NULL DEFAULT 'legacy_only' CHECK (auth_phase IN
                            ('legacy_only','dual_write','backfilled','snapshot_primary','cut_over','legacy_retired')),
   auth_epoch             bigint NOT NULL DEFAULT 1,

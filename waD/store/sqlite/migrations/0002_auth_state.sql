@@ -5,6 +5,8 @@ ALTER TABLE wa_sessions ADD COLUMN legacy_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE wa_sessions ADD COLUMN lease_expires_at INTEGER;
 ALTER TABLE wa_sessions ADD COLUMN dek_wrapped BLOB;
 ALTER TABLE wa_sessions ADD COLUMN dek_kek_id TEXT;
+-- After a restore of an old state, peers ask again for what they cannot read.
+ALTER TABLE wa_sessions ADD COLUMN retry_requests INTEGER NOT NULL DEFAULT 0;
 
 -- The same items as documents with their checksums.
 ALTER TABLE wa_auth_items RENAME TO wa_auth_items_1;
