@@ -22,9 +22,9 @@ from waD.sandbox import Sandbox, run_sandbox
 
 SESSIONS: Final = 200
 RESTORES: Final = 3
-FAULTS: Final = 2000
+FAULTS: Final = 10_000
 WARM_UP: Final = 3 * SESSIONS
-LOOK_EVERY: Final = 500
+LOOK_EVERY: Final = 2_000
 ROUND: Final = 50
 """Faults between two waits for everybody to be back."""
 KINDS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
