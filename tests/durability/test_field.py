@@ -16,7 +16,7 @@ from tests.e2e.daemon import Daemon
 from tests.store.postgres_server import Server, binaries, running_server
 from waD.sandbox import run_sandbox
 
-KILLS: Final = 100
+KILLS: Final = 170
 SERVER_KILLS: Final = 30
 MANY_KILLS: Final = 10_000
 USUAL_SEED: Final = 7
@@ -64,12 +64,12 @@ def server() -> Iterator[Server]:
         yield started
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_the_killing_field(tmp_path: Path) -> None:
     await field(tmp_path, KILLS, seed(USUAL_SEED))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_the_killing_field_on_a_server(tmp_path: Path, server: Server) -> None:
     await field(tmp_path, SERVER_KILLS, seed(USUAL_SEED), server)
 
