@@ -38,6 +38,7 @@ class MemoryState:
     """A `SessionState` without a database; `fail` makes the next commits raise."""
 
     def __init__(self, row: SessionRow, creds: bytes | None) -> None:
+        self.owned = True
         self.row = row
         self.stored = row
         self.creds = creds

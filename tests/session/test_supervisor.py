@@ -94,6 +94,18 @@ async def test_codes_end_in_needs_pairing_until_somebody_asks(autojump_clock: Mo
     assert (bench.record.cause, bench.record.code) == ("qr_exhausted", 408)
 
 
+async def test_nobody_dials_without_a_lease(autojump_clock: MockClock) -> None:
+    """Nothing could be sent, so that each attempt would end at once, and the next one begin."""
+    bench = Bench()
+    bench.memory.owned = False
+    async with bench.running():
+        await trio.sleep(30)
+        assert bench.doors.dials == []
+        bench.memory.owned = True
+        await bench.reaches("open")
+    assert len(bench.doors.dials) == 1
+
+
 async def test_rounds_of_codes_as_set(autojump_clock: MockClock) -> None:
     bench = Bench(paired=False, rules=settings(pair_rounds=3))
     async with bench.running():

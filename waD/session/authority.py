@@ -266,10 +266,6 @@ class AuthKeeper:
             self._dates.note(row.id, events.AUTH_VERIFIED, None if errors else event.time)
 
 
-def _difference(found: plans.Difference) -> DifferenceView:
-    return msgspec.convert(found, DifferenceView, from_attributes=True)
-
-
 def _restored(taken: Taken, plan: plans.Plan, name: str, session_id: str, *, done: bool) -> RestoreResult:
     return RestoreResult(
         name=name,

@@ -43,6 +43,9 @@ FRESH_END: Final = "eof_fresh"
 
 _log = logging.getLogger(__name__)
 
+LEASE_LOOK_S: Final = 1.0
+"""Between two looks whether a lease that has run out was renewed."""
+
 
 class Supervisor:
     """Owns one session. `run` is its task; orders may be given from any task of the same loop.
@@ -299,6 +302,10 @@ class Supervisor:
             await self._wake.wait()
         elif self._due > trio.current_time():
             with trio.move_on_at(self._due):
+                await self._wake.wait()
+        elif not self._state.owned:
+            # Nothing could be sent: wait until the lease is renewed, or turns out to be somebody else's.
+            with trio.move_on_after(LEASE_LOOK_S):
                 await self._wake.wait()
         else:
             await self._connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -27,7 +28,7 @@ _OUTBOX: Final = f"SELECT {', '.join(rows.OUTBOX_COLUMNS)} FROM wa_outbox "
 _DEK: Final = "SELECT auth_epoch, dek_wrapped, dek_kek_id FROM wa_sessions WHERE id=?"
 
 
-class Reads:
+class Reads(ABC):
     """Everything that is read; an engine says how a connection is had.
 
     Args:
@@ -48,9 +49,9 @@ class Reads:
         self._fallbacks: Counter[tuple[str, str]] = Counter()
         self._counting = threading.Lock()
 
+    @abstractmethod
     def look(self, query: Callable[[Database], T]) -> T:
         """Run a query on a connection, in one view of the database."""
-        raise NotImplementedError
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         return self.look(lambda db: db.execute(query, values).fetchall())
