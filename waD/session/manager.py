@@ -37,7 +37,6 @@ from waD.session.dates import Dates
 from waD.session.doors import Doors
 from waD.session.effective import policy_table
 from waD.session.eventlog import EventReader, Stream
-from waD.session.names import NAME_RULE, SESSION_NAME
 from waD.session.orders import Busy
 from waD.session.purging import purge
 from waD.session.refusals import not_paired, translated, wrong_state
@@ -48,6 +47,7 @@ from waD.session.undo import NothingToUndo, look, undo
 from waD.session.views import sealed_as, session_view, undo_result
 from waD.session.vitals import MS, Clock
 from waD.store.model import SessionRow
+from waD.store.names import NAME_RULE, SESSION_NAME
 from waD.store.store import Store
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from waD.control.api import bad_param
 from waD.control.types import RestoreParams
 from waD.crashpoints import crashpoint
 from waD.events import model as events
-from waD.session.names import NAME_RULE, SESSION_NAME
 from waD.session.vitals import Clock
 from waD.store.engine import Restored
 from waD.store.errors import KekUnavailable, StoreDamaged
 from waD.store.model import MessageRow, OutboxRow, SessionRow
+from waD.store.names import NAME_RULE, SESSION_NAME
 from waD.store.state import SessionState
 from waD.store.store import Store
 from waD.transfer import plans, reviving

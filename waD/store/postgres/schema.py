@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
-from importlib import resources
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from waD.store.errors import StoreDamaged, StoreForbidden, StoreTooNew
+from waD.store.migrations import Migration, steps_of
 from waD.store.postgres.link import Link
 from waD.store.postgres.place import Place
 
@@ -39,27 +38,9 @@ _RECORD: Final = (
 )
 
 
-class Migration(NamedTuple):
-    """One numbered step of the schema."""
-
-    version: int
-    name: str
-    script: str
-
-    @property
-    def checksum(self) -> bytes:
-        """SHA-256 of the script; a recorded one that differs means another history."""
-        return hashlib.sha256(self.script.encode()).digest()
-
-
 def migrations() -> list[Migration]:
     """All steps, in order."""
-    found = []
-    for entry in (resources.files("waD.store.postgres") / "migrations").iterdir():
-        number, _, rest = entry.name.partition("_")
-        if rest.endswith(".sql"):
-            found.append(Migration(int(number), rest.removesuffix(".sql"), entry.read_text("utf-8")))
-    return sorted(found)
+    return steps_of("waD.store.postgres")
 
 
 def weaknesses(link: Link, place: Place) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -27,6 +25,7 @@ from waD.store.errors import (
     StoreLocked,
     StoreTooNew,
 )
+from waD.store.migrations import Migration, steps_of
 
 BUSY_TIMEOUT_S: Final = 5.0
 NEW: Final = ".new"
@@ -39,27 +38,9 @@ _LASTING: Final = frozenset(
 )
 
 
-class Migration(NamedTuple):
-    """One numbered step of the schema."""
-
-    version: int
-    name: str
-    script: str
-
-    @property
-    def checksum(self) -> bytes:
-        """SHA-256 of the script; a recorded one that differs means another history."""
-        return hashlib.sha256(self.script.encode()).digest()
-
-
 def migrations() -> list[Migration]:
     """All steps, in order."""
-    found = []
-    for entry in (resources.files("waD.store.sqlite") / "migrations").iterdir():
-        number, _, rest = entry.name.partition("_")
-        if rest.endswith(".sql"):
-            found.append(Migration(int(number), rest.removesuffix(".sql"), entry.read_text("utf-8")))
-    return sorted(found)
+    return steps_of("waD.store.sqlite")
 
 
 @contextmanager

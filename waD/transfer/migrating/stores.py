@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -13,12 +12,12 @@ from waD.link.credentials import Credentials
 from waD.store.engine import Attach, CreateSession, Engine, Job, MovePhase, ReleaseLease, RestoreAuth
 from waD.store.errors import SessionLeased, StoreError
 from waD.store.model import SessionRow
+from waD.store.names import SESSION_NAME
 from waD.transfer.reviving import columns
 from waD.transfer.state import AuthState, Report
 from waD.transfer.verify import read_credentials, verify
 
 LEASE_MS: Final = 60_000
-SESSION_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 class MoveRefused(Exception):  # noqa: N818 - what is the case
