@@ -21,7 +21,6 @@ from waD.store.errors import SessionLeased, StoreError, StoreLocked, StoreTooNew
 from waD.store.opening import open_engine
 from waD.store.postgres.settings import PostgresSettings
 from waD.store.store import Parts, StoreSettings
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.legacy import LegacyCodec
 from waD.transfer.migrating.export_command import check_target, export
 from waD.transfer.migrating.moving import Move, Moved, plan_source
@@ -55,7 +54,7 @@ class StoreRefused(Exception):  # noqa: N818 - what is the case
         self.detail = detail
 
 
-_REFUSED: Final = (*REFUSALS, StoreRefused, MoveRefused, SourceRefused)
+_REFUSED: Final = (*REFUSALS, StoreRefused, MoveRefused)
 
 
 def settings_of(place: Place, config: Path | None, *, careful: bool) -> StoreSettings:

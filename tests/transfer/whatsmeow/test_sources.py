@@ -15,6 +15,7 @@ import pytest
 
 from tests.transfer.whatsmeow.databases import JID, LID, NOW_MS, Database, add_device, age
 from waD.messaging import kinds
+from waD.transfer.sources import sqlite as sqlite_source
 from waD.transfer.whatsmeow import (
     Device,
     SourceRefused,
@@ -24,7 +25,6 @@ from waD.transfer.whatsmeow import (
     read_device,
     rows,
 )
-from waD.transfer.whatsmeow import sqlite as sqlite_source
 
 SECOND = "5511920000001:4@s.whatsapp.net"
 

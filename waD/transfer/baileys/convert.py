@@ -19,8 +19,8 @@ from waD.transfer.baileys.signal_items import (
     next_prekey_id,
 )
 from waD.transfer.baileys.source import BaileysItems
+from waD.transfer.sources.merging import check_identities, drop_useless_own_keys, file_under_lids
 from waD.transfer.state import AuthState, Report
-from waD.transfer.whatsmeow.merging import check_identities, drop_useless_own_keys, file_under_lids
 
 
 def convert(source: BaileysItems, now_ms: int) -> tuple[AuthState | None, Report]:

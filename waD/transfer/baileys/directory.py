@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from waD.e2ee.interop.common import ConversionError
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.names import CREDS, NameRefused, read_name, shown
 from waD.transfer.baileys.source import MAX_ITEMS, MAX_VALUE, QUIET_MS, BaileysItems, Collector, decode_text
+from waD.transfer.sources.errors import SourceRefused
 
 SUFFIX: Final = ".json"
 _IGNORED: Final = re.compile(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
 from waD.e2ee.interop.common import ConversionError, unnest
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.names import CREDS, shown, type_named
 from waD.transfer.baileys.source import Collector, decode_value
+from waD.transfer.sources.errors import SourceRefused
 
 MAX_DEPTH: Final = 32
 """Objects inside objects: a session record has six."""

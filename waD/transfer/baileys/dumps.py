@@ -12,12 +12,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from waD.e2ee.interop.common import ConversionError, unnest
 from waD.transfer.baileys.document import is_creds, is_state, plain_json
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.names import split_prefix
 from waD.transfer.baileys.presets import Table
 from waD.transfer.baileys.redis import pairs, redis_pairs
 from waD.transfer.baileys.rows import Row, read_rows
 from waD.transfer.baileys.source import MAX_TOTAL_SIZE, MAX_VALUE, BaileysItems, Unreadable, decode_value
+from waD.transfer.sources.errors import SourceRefused
 
 Format: TypeAlias = Literal["csv", "json", "jsonl", "redis"]
 

@@ -17,9 +17,9 @@ from waD.e2ee.record import SessionRecord
 from waD.link.credentials import Credentials
 from waD.link.prekeys import OneTimePreKey, PreKeyRecordError
 from waD.messaging import kinds
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.names import CREDS, TYPES, file_name
 from waD.transfer.legacy import LegacyCodec
+from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.state import AuthState, Report
 
 FILE_MODE: Final = 0o600

@@ -7,11 +7,11 @@ from typing import Final
 
 from waD.transfer.baileys.directory import read_directory
 from waD.transfer.baileys.dumps import Format, read_dump
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.postgres import read_postgres
 from waD.transfer.baileys.presets import Preset
 from waD.transfer.baileys.source import BaileysItems
 from waD.transfer.baileys.sql import read_sqlite
+from waD.transfer.sources.errors import SourceRefused
 
 _URL_SCHEMES: Final = ("postgres://", "postgresql://")
 _SQLITE: Final = b"SQLite format 3\x00"

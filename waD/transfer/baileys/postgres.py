@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.presets import Preset
 from waD.transfer.baileys.source import BaileysItems
 from waD.transfer.baileys.sql import cursor_query, read_sql, suitable_preset
+from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.postgres import connected, refusing
 
 if TYPE_CHECKING:
     import psycopg
 
-_CONNECT_TIMEOUT_S: Final = 10
 _COLUMNS: Final = """
     SELECT attname::text FROM pg_attribute
     WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped
@@ -39,7 +38,7 @@ def read_postgres(
         raise SourceRefused(
             "source_running", "stop the program that uses the database, then say so with --i-stopped-it"
         )
-    with _connected(url) as connection:
+    with connected(url) as connection:
         first = _read(connection, preset, session)
         second = _read(connection, preset, session)
     if (first.creds, first.items) != (second.creds, second.items):
@@ -61,30 +60,5 @@ def _read(connection: psycopg.Connection[Any], preset: Preset | None, session: s
     def columns(table: str) -> frozenset[str]:
         return frozenset(str(name) for (name,) in query(_COLUMNS, (table,)))
 
-    try:
-        with connection.transaction():
-            return read_sql(query, suitable_preset(columns, preset), session=session)
-    except psycopg.Error as error:
-        raise SourceRefused(
-            "source_damaged", f"PostgreSQL refused to go on ({type(error).__name__}, {error.sqlstate})"
-        ) from None
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[psycopg.Connection[Any]]:
-    try:
-        import psycopg  # most installations never read a PostgreSQL database
-    except ImportError:
-        raise SourceRefused("driver_missing", "reading PostgreSQL needs the package psycopg") from None
-    try:
-        connection = psycopg.connect(url, connect_timeout=_CONNECT_TIMEOUT_S)
-    except psycopg.OperationalError as error:
-        raise SourceRefused("source_unreachable", str(error).strip().splitlines()[0]) from None
-    except psycopg.Error:  # libpq quotes what it cannot read, and that may hold a password
-        raise SourceRefused("source_unreachable", "the URL of the database cannot be read") from None
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.read_only = True
-    try:
-        yield connection
-    finally:
-        connection.close()
+    with refusing(), connection.transaction():
+        return read_sql(query, suitable_preset(columns, preset), session=session)

@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from waD.e2ee.interop.common import ConversionError
 from waD.transfer.baileys.document import is_creds, is_state, put_state, refuse_encrypted
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.names import CREDS, shown, split_prefix, type_named
 from waD.transfer.baileys.source import BaileysItems, Collector, decode_value
+from waD.transfer.sources.errors import SourceRefused
 
 MAX_SESSIONS: Final = 10_000
 MAX_CHOICES: Final = 20

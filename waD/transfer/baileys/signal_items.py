@@ -28,8 +28,8 @@ from waD.messaging.values import encode_identity
 from waD.transfer.baileys import names
 from waD.transfer.baileys.credentials import ImportedCreds
 from waD.transfer.baileys.source import BaileysItems
+from waD.transfer.sources.signal import SignalItems
 from waD.transfer.state import Report
-from waD.transfer.whatsmeow.signal_items import SignalItems
 
 _SESSION_FAULT: Final = "session_invalid: "
 _SENDER_KEY_FAULT: Final = "sender_key_invalid: "

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeAlias
 
 from waD.e2ee.interop.common import ConversionError, decode_bytes, unnest
 from waD.e2ee.limits import MAX_FOREIGN_RECORD_SIZE
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.names import NameRefused, read_id, read_name, shown
+from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.state import Note, Severity
 
 MAX_ITEMS: Final = 1_000_000

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
-from waD.transfer.baileys.errors import SourceCode, SourceRefused
 from waD.transfer.baileys.presets import PRESETS, Preset, Table
 from waD.transfer.baileys.rows import MAX_CHOICES, Row, read_rows
 from waD.transfer.baileys.source import BaileysItems
-from waD.transfer.whatsmeow import errors as others
-from waD.transfer.whatsmeow.sqlite import open_sqlite
+from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.sqlite import open_sqlite
 
 ROWS_AT_A_TIME: Final = 500
 
@@ -125,7 +123,7 @@ def read_sqlite(
     Raises:
         SourceRefused: it was not read, or changed meanwhile.
     """
-    with _translated(), open_sqlite(path, stopped=stopped, now_ms=now_ms) as source:
+    with open_sqlite(path, stopped=stopped, now_ms=now_ms) as source:
         found = suitable_preset(lambda table: source.columns(_plain(table)), preset)
         return read_sql(lambda text, parameters: source.rows(text, parameters), found, session=session)
 
@@ -187,23 +185,3 @@ def _quoted(name: str) -> str:
     if not name or "\0" in name or "?" in name or "%" in name:
         raise SourceRefused("table_missing", "a table or column of an impossible name")
     return '"' + name.replace('"', '""') + '"'
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Refusals of the SQLite reader in the words of this package."""
-    try:
-        yield
-    except others.SourceRefused as refusal:
-        raise SourceRefused(_CODES.get(refusal.code, "source_damaged"), refusal.detail) from None
-
-
-_CODES: Final[dict[str, SourceCode]] = {
-    "not_sqlite": "not_sqlite",
-    "source_busy": "source_busy",
-    "source_changed": "source_changed",
-    "source_missing": "source_missing",
-    "source_running": "source_running",
-    "source_too_large": "source_too_large",
-    "source_unreachable": "source_unreachable",
-}

@@ -15,11 +15,11 @@ import pyrage
 
 from waD.transfer.archive import ArchiveError
 from waD.transfer.archive_reading import open_archive
-from waD.transfer.baileys.errors import SourceRefused
 from waD.transfer.baileys.export import baileys_files, write_directory
 from waD.transfer.migrating.options import EXIT_DAMAGED, EXIT_REFUSED, refuse, say, unix_ms
 from waD.transfer.migrating.reading import account, notes
 from waD.transfer.sealing import Identities
+from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.state import AuthState, Report
 from waD.transfer.verify import read_credentials, verify
 

@@ -10,10 +10,10 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 import msgspec
 
-from waD.transfer import baileys, whatsmeow
 from waD.transfer.baileys.presets import PRESETS, Table
 from waD.transfer.migrating.places import PlaceRefused, parse_source
 from waD.transfer.migrating.reading import Choice
+from waD.transfer.sources.errors import SourceRefused
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -123,5 +123,5 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-REFUSALS: Final = (PlaceRefused, baileys.SourceRefused, whatsmeow.SourceRefused)
+REFUSALS: Final = (PlaceRefused, SourceRefused)
 """What means that nothing was taken."""

@@ -6,8 +6,8 @@ Sources are only read.
 
 from __future__ import annotations
 
+from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.whatsmeow.convert import convert, import_device, open_source
-from waD.transfer.whatsmeow.errors import SourceRefused
 from waD.transfer.whatsmeow.rows import Device, DeviceRows, choose_device, list_devices, read_device
 
 __all__ = [

@@ -15,9 +15,9 @@ from waD.messaging.values import encode_text
 from waD.proto import e2e_pb2
 from waD.store.canonical import canonical
 from waD.transfer.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
+from waD.transfer.sources.rows import Row
 from waD.transfer.state import Report
 from waD.transfer.whatsmeow.rows import DeviceRows
-from waD.transfer.whatsmeow.source import Row
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID, LID
 

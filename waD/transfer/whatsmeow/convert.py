@@ -10,6 +10,9 @@ from typing import Final
 from waD.messaging import kinds
 from waD.messaging.records import sender_key_name
 from waD.messaging.values import encode_identity
+from waD.transfer.sources.merging import check_identities, drop_useless_own_keys, file_under_lids
+from waD.transfer.sources.signal import SignalItems
+from waD.transfer.sources.sqlite import open_sqlite
 from waD.transfer.state import AuthState, Report
 from waD.transfer.whatsmeow.account_items import (
     Items,
@@ -20,12 +23,10 @@ from waD.transfer.whatsmeow.account_items import (
     lid_map_items,
 )
 from waD.transfer.whatsmeow.credentials import import_credentials
-from waD.transfer.whatsmeow.merging import check_identities, drop_useless_own_keys, file_under_lids
 from waD.transfer.whatsmeow.postgres import open_postgres
 from waD.transfer.whatsmeow.rows import LEFT, DeviceRows, choose_device, list_devices, read_device
-from waD.transfer.whatsmeow.signal_items import SignalItems, import_signal_items, next_prekey_id
+from waD.transfer.whatsmeow.signal_items import import_signal_items, next_prekey_id
 from waD.transfer.whatsmeow.source import Source
-from waD.transfer.whatsmeow.sqlite import open_sqlite
 
 _URL_SCHEMES: Final = ("postgres://", "postgresql://")
 

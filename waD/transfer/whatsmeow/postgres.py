@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from waD.transfer.whatsmeow.errors import SourceRefused
-from waD.transfer.whatsmeow.source import QUIET_MS, Row
+from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.postgres import connected, refusing
+from waD.transfer.sources.rows import QUIET_MS, Row
 
 if TYPE_CHECKING:
     import psycopg
 
 _ROWS_AT_A_TIME: Final = 2000
-_CONNECT_TIMEOUT_S: Final = 10
 _WATCHED: Final = (
     "whatsmeow_device",
     "whatsmeow_identity_keys",
@@ -55,7 +55,7 @@ class PostgresSource:
     def rows(self, query: str, parameters: Sequence[str | int] = ()) -> Iterator[Row]:
         """Run one query, fetching as the caller goes on; raises SourceRefused."""
         self._cursors += 1
-        with _refusing(), self._connection.cursor(name=f"waD_import_{self._cursors}") as cursor:
+        with refusing(), self._connection.cursor(name=f"waD_import_{self._cursors}") as cursor:
             cursor.itersize = _ROWS_AT_A_TIME
             cursor.execute(query.replace("?", "%s").encode(), list(parameters))
             yield from cursor
@@ -76,7 +76,7 @@ def open_postgres(url: str, *, stopped: bool) -> Iterator[PostgresSource]:
         raise SourceRefused(
             "source_running", "stop the program that uses the database, then say so with --i-stopped-it"
         )
-    with _connected(url) as connection:
+    with connected(url) as connection:
         source = PostgresSource(connection)
         with connection.transaction():
             source.connected = _check_others(source)
@@ -87,27 +87,6 @@ def open_postgres(url: str, *, stopped: bool) -> Iterator[PostgresSource]:
                 raise SourceRefused(
                     "source_changed", "the database changed while it was read: stop what uses it, try again"
                 )
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[psycopg.Connection[Row]]:
-    try:
-        import psycopg  # most installations never read a PostgreSQL database
-    except ImportError:
-        raise SourceRefused("driver_missing", "reading PostgreSQL needs the package psycopg") from None
-    with _refusing():
-        try:
-            connection = psycopg.connect(url, connect_timeout=_CONNECT_TIMEOUT_S)
-        except psycopg.OperationalError as error:
-            raise SourceRefused("source_unreachable", str(error).strip().splitlines()[0]) from None
-        except psycopg.Error:  # libpq quotes what it cannot read, and that may hold a password
-            raise SourceRefused("source_unreachable", "the URL of the database cannot be read") from None
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _check_others(source: PostgresSource) -> int:
@@ -131,16 +110,3 @@ def _fingerprint(source: PostgresSource) -> list[Row]:
         query = f"SELECT count(*), sum(hashtext(ctid::text || ' ' || xmin::text)) FROM {table}"  # noqa: S608
         found += [*source.rows(query)]
     return found
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Tell errors of the driver in this module's words, without values."""
-    import psycopg
-
-    try:
-        yield
-    except psycopg.Error as error:
-        raise SourceRefused(
-            "source_damaged", f"PostgreSQL refused to go on ({type(error).__name__}, {error.sqlstate})"
-        ) from None

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from waD.transfer.whatsmeow.errors import SourceRefused
+from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.rows import Row
 from waD.transfer.whatsmeow.source import (
     MAX_RECORD,
     MAX_ROWS,
     MAX_TOTAL_SIZE,
     MAX_VALUE,
     NEWEST_VERSION,
-    Row,
     Source,
     schema_version,
 )

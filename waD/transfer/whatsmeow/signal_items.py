@@ -5,13 +5,11 @@ Everything is kept by address here, converted and checked on its own; `merging.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from waD.e2ee import curve
 from waD.e2ee.address import AddressError, SignalAddress
 from waD.e2ee.curve import KeyPair
-from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.interop import golang
 from waD.e2ee.interop.common import ConversionError
 from waD.e2ee.limits import MAX_PREKEY_ID
@@ -20,30 +18,15 @@ from waD.e2ee.session import drop_dead
 from waD.link.credentials import Credentials
 from waD.link.prekeys import OneTimePreKey
 from waD.messaging import kinds
+from waD.transfer.sources.rows import Row
+from waD.transfer.sources.signal import SignalItems
 from waD.transfer.state import Report
 from waD.transfer.whatsmeow.rows import DeviceRows
-from waD.transfer.whatsmeow.source import Row
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID
 
 PREKEY_GAP: Final = 1024
 """Ids left out after the highest stored one: the old program may have used up higher ones, and deleted them."""
-
-Author: TypeAlias = tuple[JID, SignalAddress]
-"""A group and the device that sends in it."""
-
-
-@dataclass(slots=True)
-class SignalItems:
-    """Signal state by address, in the forms of this program."""
-
-    prekeys: dict[int, OneTimePreKey] = field(default_factory=dict)
-    identities: dict[SignalAddress, bytes] = field(default_factory=dict)
-    sessions: dict[SignalAddress, SessionRecord] = field(default_factory=dict)
-    sender_keys: dict[Author, SenderKeyRecord] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"SignalItems({len(self.sessions)} sessions)"
 
 
 def import_signal_items(rows: DeviceRows, creds: Credentials, report: Report, now_ms: int) -> SignalItems:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from waD.e2ee.limits import MAX_FOREIGN_RECORD_SIZE
-from waD.transfer.whatsmeow.errors import SourceRefused
-
-Value: TypeAlias = object
-"""A column as the driver gives it: nothing about its type is certain."""
-Row: TypeAlias = tuple[Value, ...]
+from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.rows import Row
 
 NEWEST_VERSION: Final = 15
 NEWEST_COMPAT: Final = 8
@@ -22,8 +19,6 @@ MAX_TOTAL_SIZE: Final = 1 << 30
 MAX_RECORD: Final = MAX_FOREIGN_RECORD_SIZE
 MAX_VALUE: Final = 4096
 """Bytes or characters of everything that is not a record."""
-QUIET_MS: Final = 60_000
-"""How long a source must have been untouched (chapter 08 §4.4)."""
 
 
 class Source(Protocol):

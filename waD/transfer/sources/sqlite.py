@@ -1,4 +1,4 @@
-"""whatsmeow databases in SQLite files (chapter 08 §4.4).
+"""SQLite files of other programs, read and never written (chapter 08 §4.4).
 
 A file in WAL mode, or one with an unfinished journal, is read from a private copy: SQLite cannot open it without
 writing beside it, not even with `mode=ro`. With `immutable=1` it could, and would miss the newest commits.
@@ -15,8 +15,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from waD.transfer.whatsmeow.errors import SourceRefused
-from waD.transfer.whatsmeow.source import QUIET_MS, Row
+from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.rows import QUIET_MS, Row
 
 MAGIC: Final = b"SQLite format 3\x00"
 _WRITE_VERSION: Final = 18

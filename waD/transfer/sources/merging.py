@@ -13,8 +13,8 @@ from waD.e2ee.address import DOMAIN_HOSTED_LID, DOMAIN_HOSTED_PN, DOMAIN_LID, DO
 from waD.e2ee.session import archive_current, merge
 from waD.link.credentials import Credentials
 from waD.messaging import kinds
+from waD.transfer.sources.signal import SignalItems
 from waD.transfer.state import Report
-from waD.transfer.whatsmeow.signal_items import SignalItems
 
 _LID_DOMAIN: Final = {DOMAIN_PN: DOMAIN_LID, DOMAIN_HOSTED_PN: DOMAIN_HOSTED_LID}
 

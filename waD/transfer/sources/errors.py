@@ -1,13 +1,17 @@
-"""Why a source of Baileys items was not read."""
+"""Why another program's store was not read, or a target not written."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
 SourceCode: TypeAlias = Literal[
+    "device_unknown",
+    "devices_several",
     "driver_missing",
     "not_baileys",
     "not_sqlite",
+    "not_whatsmeow",
+    "schema_too_new",
     "session_several",
     "session_unknown",
     "source_busy",
@@ -32,7 +36,8 @@ class SourceRefused(Exception):  # noqa: N818 - what is the case
     Attributes:
         code: stable.
         detail: one sentence without secrets.
-        choices: names of the sessions there are, for `session_several` and `session_unknown`; no text repeats them.
+        choices: names or addresses of the sessions or devices there are, where one must be named; no text repeats
+            them.
     """
 
     def __init__(self, code: SourceCode, detail: str, choices: tuple[str, ...] = ()) -> None:
