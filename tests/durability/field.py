@@ -6,6 +6,7 @@ Everything random comes from one seed, which is printed.
 from __future__ import annotations
 
 import random
+import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -89,10 +90,12 @@ class Field:
                 nursery.start_soon(self._peer_writes, number)
             for name in SESSIONS:
                 nursery.start_soon(self._session_writes, name)
+            judged = 0
             while self.kills < kills:
                 await self._kill_once()
-                if self.kills % EVERY == 0 or self.kills == kills:
+                if self.kills >= min(judged + EVERY, kills):
                     await self._judge()
+                    judged = self.kills
             nursery.cancel_scope.cancel()
 
     # Those who write.
@@ -137,7 +140,6 @@ class Field:
             await self._kill_at_a_mark()
         else:
             await self._kill_somewhen()
-        self.kills += 1
 
     async def _kill_at_a_mark(self) -> None:
         """The process that runs goes first, so that the next one can be told its mark."""
@@ -170,7 +172,8 @@ class Field:
         self._up = trio.Event()
         if self.daemon.process is not None:
             self.daemon.process.kill()
-            await self.daemon.ended()
+            assert await self.daemon.ended() == -signal.SIGKILL  # by us now, or by itself at its mark
+            self.kills += 1
 
     async def _begin(self) -> None:
         await self.daemon.start(wait=False)
@@ -187,7 +190,7 @@ class Field:
         for name, texts in self.books.to_session.items():
             assert self._told[name] == Counter(texts), self._difference(self._told[name], texts)
         for number, texts in self.books.to_peer.items():
-            heard = Counter(one.text for one in self.sandbox.phone(number).messages() if not one.from_me)
+            heard = Counter(str(one.text) for one in self.sandbox.phone(number).messages() if not one.from_me)
             assert heard == Counter(texts), self._difference(heard, texts)
         assert self.sandbox.core.world.keys.report()["reused"] == []
         for name in SESSIONS:

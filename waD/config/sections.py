@@ -124,8 +124,9 @@ class Store:
         "a database file, which nobody else reads.",
         reload=False,
     )
+    # Longer than a daemon that stands still in a transaction can hold up the others (5 s).
     lease_s: float = duration(
-        Duration("s", 3, 600),
+        Duration("s", 10, 600),
         30,
         "Where several daemons use one database: after so long without a sign of a daemon, another one takes its "
         "sessions over.",
