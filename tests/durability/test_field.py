@@ -12,12 +12,12 @@ import pytest
 import trio
 
 from tests.durability.field import Field
-from tests.e2e.daemon import Daemon
+from tests.durability.forking import ForkedDaemon, running_template
 from tests.store.postgres_server import Server, binaries, running_server
 from waD.sandbox import run_sandbox
 
-KILLS: Final = 170
-SERVER_KILLS: Final = 30
+KILLS: Final = 200
+SERVER_KILLS: Final = 60
 MANY_KILLS: Final = 10_000
 USUAL_SEED: Final = 7
 
@@ -32,7 +32,7 @@ def seed(usual: int | None) -> int:
 
 
 async def field(directory: Path, kills: int, chosen: int, server: Server | None = None) -> None:
-    more = "stable_after = 1\nattempts = 1000\n"
+    more = "stable_after = 1\nattempts = 1000\n[daemon]\nrestore_spread = 0.1\n"
 
     async def kill_database(chance: random.Random) -> None:
         """And let it come back, at once or after a while in which the daemon has none."""
@@ -44,8 +44,8 @@ async def field(directory: Path, kills: int, chosen: int, server: Server | None 
 
     if server is not None:
         more += f'[store]\nurl = "{server.url(server.database())}"\n'
-    async with run_sandbox() as sandbox:
-        daemon = Daemon(directory, sandbox, more=more)
+    async with run_sandbox() as sandbox, running_template() as template:
+        daemon = ForkedDaemon(directory, sandbox, template, more=more)
         rough = None if server is None else kill_database
         try:
             await Field(daemon, sandbox, chosen, rough).run(kills)

@@ -9,10 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import trio
 
@@ -47,6 +47,21 @@ class DaemonError(AssertionError):
     """The daemon did not do what the test needs; the message ends with its log."""
 
 
+class Running(Protocol):
+    """What the tests need of a process; `trio.Process` is one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: signal.Signals) -> None: ...
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
 class Daemon:
     """One state directory and the daemon processes that use it, one after the other.
 
@@ -65,7 +80,7 @@ class Daemon:
         self.config.write_text(
             _TOML.format(url=sandbox.url, root_key=sandbox.root_key.hex(), network=network, more=more)
         )
-        self.process: trio.Process | None = None
+        self.process: Running | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,15 +100,19 @@ class Daemon:
         assert self.process is None
         environment = self.environment | ({"WAD_CRASH_AT": crash_at} if crash_at else {})
         with self.log.open("ab") as log:
-            self.process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "waD", "--config", str(self.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+            self.process = await self.launch(environment, log)
         if wait:
             await self.answers()
+
+    async def launch(self, environment: Mapping[str, str], log: IO[bytes]) -> Running:
+        """Start the process; a test that starts thousands may have a faster way."""
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-m", "waD", "--config", str(self.config)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
 
     async def answers(self) -> None:
         """Wait until the daemon answers a ping."""
