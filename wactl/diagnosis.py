@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wactl import child
+from wactl.database import look_at_database
 from wactl.endpoint import WHATSAPP, Endpoint
 from wactl.failure import Failure
 from waD.control.types import Finding, Level
@@ -168,8 +169,13 @@ def _is_proxy(key: str) -> bool:
     return key.startswith("sessions.") and key.endswith(".network.proxy")
 
 
-def look_at_store(options: dict[str, str]) -> Iterator[Finding]:
-    """Look at the database's file while no daemon does; nothing is opened."""
+def look_at_store(options: dict[str, str], *, offline: bool) -> Iterator[Finding]:
+    """Look at the database while no daemon does: at the way to its server, or at its file; nothing is opened."""
+    url = value(options, "store.url")
+    if isinstance(url, str):
+        if not offline:
+            yield from look_at_database(url)
+        return
     path = value(options, "store.path")
     if not isinstance(path, str):
         return

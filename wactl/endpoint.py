@@ -53,7 +53,7 @@ def look(end: Endpoint, patience: float = PATIENCE_S) -> Iterator[Finding]:
         addresses = resolve(host, port, patience)
     except OSError as error:
         hint = "check the name and the resolver: getent hosts " + host
-        yield _finding("dns", "warning", host, f"its name cannot be resolved: {_reason(error)}", hint)
+        yield _finding("dns", "warning", host, f"its name cannot be resolved: {reason(error)}", hint)
         return
     yield _finding("dns", "ok", host, f"its name resolves to {_listed(addresses)}")
     yield from _connect(subject, host, addresses, end, patience)
@@ -90,9 +90,9 @@ def _connect(
     subject: str, host: str, addresses: list[Address], end: Endpoint, patience: float
 ) -> Iterator[Finding]:
     try:
-        stream = _dial(addresses, patience)
+        stream = dial(addresses, patience)
     except OSError as error:
-        yield _finding("tcp", "warning", subject, f"no connection: {_reason(error)}", _NETWORK)
+        yield _finding("tcp", "warning", subject, f"no connection: {reason(error)}", _NETWORK)
         return
     with stream:
         if end.proxy is not None:
@@ -105,7 +105,7 @@ def _connect(
             yield _tls(stream, subject, host, end.ca_file)
 
 
-def _dial(addresses: list[Address], patience: float) -> socket.socket:
+def dial(addresses: list[Address], patience: float) -> socket.socket:
     """Connect to the first address that answers; OSError of the last one."""
     last = OSError("no address")
     for family, kind, protocol, _, address in addresses[:MAX_ADDRESSES]:
@@ -128,7 +128,7 @@ def _tls(stream: socket.socket, subject: str, host: str, ca_file: str | None) ->
             context.load_verify_locations(ca_file)
     except OSError as error:
         hint = "see network.ca_file in waD.toml(5)"
-        return _finding("tls", "warning", ca_file or subject, f"it cannot be used: {_reason(error)}", hint)
+        return _finding("tls", "warning", ca_file or subject, f"it cannot be used: {reason(error)}", hint)
     try:
         with context.wrap_socket(stream, server_hostname=host) as secure:
             return _finding("tls", "ok", subject, f"{secure.version()}, its certificate is valid")
@@ -138,10 +138,11 @@ def _tls(stream: socket.socket, subject: str, host: str, ca_file: str | None) ->
         return _finding("tls", "warning", subject, text, hint)
     except OSError as error:
         hint = "check a proxy or firewall that intercepts TLS"
-        return _finding("tls", "warning", subject, f"TLS failed: {_reason(error)}", hint)
+        return _finding("tls", "warning", subject, f"TLS failed: {reason(error)}", hint)
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What an error says, in a few words."""
     return error.strerror or str(error) or type(error).__name__
 
 

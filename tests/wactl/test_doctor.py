@@ -17,6 +17,7 @@ from tests.wactl.conftest import Run, documents
 from tests.wactl.fake import FakeDaemon, hang_up, refusal
 from tests.wactl.test_with_daemon import Wactl
 from wactl import child, diagnosis, endpoint
+from wactl.database import hosts, look_at_database
 from wactl.endpoint import Endpoint, look
 from waD.control import types as t
 from waD.sandbox import run_sandbox
@@ -323,12 +324,45 @@ def test_endpoints_are_the_ways_sessions_take() -> None:
 
 
 def test_a_store_without_a_file_is_made_by_the_daemon(tmp_path: Path) -> None:
-    (one,) = diagnosis.look_at_store({"store.path": f'"{tmp_path}/waD.db"'})
+    options = {"store.path": f'"{tmp_path}/waD.db"'}
+    (one,) = diagnosis.look_at_store(options, offline=True)
     assert one.level == "ok"
-    assert list(diagnosis.look_at_store({})) == []
+    assert list(diagnosis.look_at_store({}, offline=True)) == []
     (tmp_path / "waD.db").touch(0o600)
-    (one,) = diagnosis.look_at_store({"store.path": f'"{tmp_path}/waD.db"'})
+    (one,) = diagnosis.look_at_store(options, offline=True)
     assert (one.level, one.data) == ("ok", {"mode": "0600"})
+
+
+def test_of_a_database_on_a_server_the_way_to_it(listening: int, tmp_path: Path) -> None:
+    url = f"postgresql://wad:***@127.0.0.1:{listening}/wad?sslmode=verify-full"
+    options = {"store.path": f'"{tmp_path}/waD.db"', "store.url": f'"{url}"'}
+    (one,) = diagnosis.look_at_store(options, offline=False)
+    assert (one.check, one.level, one.subject) == ("store", "ok", f"127.0.0.1:{listening}")
+    assert list(diagnosis.look_at_store(options, offline=True)) == []
+
+
+def test_one_of_several_servers_is_enough(listening: int, tmp_path: Path) -> None:
+    good, bad = f"127.0.0.1:{listening}", "127.0.0.1:1"
+    found = {one.subject: one.level for one in look_at_database(f"postgresql://{bad},{good}/wad", 2)}
+    assert found == {bad: "warning", good: "ok"}
+    (alone,) = look_at_database(f"postgresql://{bad}/wad", 2)
+    assert (alone.level, alone.hint[:3]) == ("critical", "see")
+    (missing,) = look_at_database(f"postgresql:///wad?host={tmp_path}", 2)
+    assert (missing.level, missing.subject) == ("critical", f"{tmp_path}/.s.PGSQL.5432")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u:p@h/d", ["h:5432"]),
+        ("postgresql:///d", ["/var/run/postgresql/.s.PGSQL.5432"]),
+        ("postgresql://%2Frun%2Fpg:5433/d", ["/run/pg/.s.PGSQL.5433"]),
+        ("postgresql://[::1]:7,h2/d", ["::1:7", "h2:5432"]),
+        ("postgresql://h/d?host=a,b&port=1,2", ["a:1", "b:2"]),
+    ],
+)
+def test_the_servers_of_a_url(url: str, expected: list[str]) -> None:
+    assert [str(one) for one in hosts(url)] == expected
 
 
 def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ _ROLE_HINT: Final = "ask for the role {role} in [control.roles], or look as root
     "doctor",
     example="wactl doctor\nwactl doctor --json | jq -r '.findings[] | select(.level != \"ok\").hint'",
 )
-@click.option("--offline", is_flag=True, help="Do not try to reach WhatsApp's end point.")
+@click.option("--offline", is_flag=True, help="Do not try to reach anything over the network.")
 def doctor(app: App, *, offline: bool) -> int:
     """Look at everything that may be wrong, and say for each finding what to do. Changes nothing.
 
@@ -79,7 +79,7 @@ class Examination:
         yield from diagnosis.look_at_config(self._file)
         options = self._options or diagnosis.read_options()
         if not self.reached:
-            yield from diagnosis.look_at_store(options)
+            yield from diagnosis.look_at_store(options, offline=self._offline)
         yield diagnosis.look_at_clock()
         if not self._offline:
             for end in diagnosis.endpoints(options):
