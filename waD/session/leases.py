@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from waD.link.causes import cause
+from waD.session.holders import is_gone
 from waD.session.supervisor import Supervisor
 from waD.store.engine import ReleaseLease, Renewed, RenewLeases
 from waD.store.errors import StoreError
@@ -24,8 +25,6 @@ RENEWALS: Final = 3
 """So often a lease is renewed in its life."""
 LOOKS: Final = 10
 """So often sessions are looked for that nobody runs any more."""
-SKEW_MS: Final = 5_000
-"""A lease that ends so soon is tried already: the database's clock decides, and may differ from ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +82,8 @@ async def release(store: Store, supervisors: Iterable[Supervisor]) -> None:
             _log.warning("session %s: its lease runs out by itself: %s", one.vitals.name, error)
 
 
-def free(row: SessionRow, now_ms: int) -> bool:
-    """Whether it is worth a try to take a session; pure."""
-    return row.lease_expires_at is None or row.lease_expires_at <= now_ms + SKEW_MS
+async def without_a_daemon(store: Store) -> list[SessionRow]:
+    """Sessions whose lease has ended, and those of a process of this machine that is no more; raises StoreError."""
+    free = await store.read(store.engine.unleased)
+    rows = await store.sessions()
+    return [row for row in rows if row.id in free or is_gone(row.lease_holder or "")]

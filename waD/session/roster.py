@@ -15,7 +15,7 @@ from waD.control.api import ControlError, no_such_session
 from waD.events.log import EventLog
 from waD.session.doors import Doors
 from waD.session.holders import is_gone
-from waD.session.leases import free, look_s, release, run_leases
+from waD.session.leases import look_s, release, run_leases, without_a_daemon
 from waD.session.messages import SessionMessages
 from waD.session.outbox import SessionOutbox
 from waD.session.refusals import translated
@@ -102,7 +102,7 @@ class Roster:
             rows = [] if self.asleep else await self._store.sessions()
             async with trio.open_nursery() as attaching:
                 for row in rows:
-                    attaching.start_soon(self._take_up, row)
+                    attaching.start_soon(self._take_up, row, self._settings().daemon.restore_spread_s)
             nursery.start_soon(run_leases, self._store, self._supervisors)
             nursery.start_soon(self._take_over)
             task_status.started()
@@ -118,8 +118,8 @@ class Roster:
             await trio.sleep(look_s(self._store))
             try:
                 await self._drop_lost()
-                for row in await self._store.sessions():
-                    if row.id not in self.entries and free(row, self._clock.unix_ms()) and not self.stopping:
+                for row in await without_a_daemon(self._store):
+                    if row.id not in self.entries and not self.stopping:
                         async with self.attaching:
                             await self._take_up(row)
             except StoreError as error:
@@ -149,7 +149,7 @@ class Roster:
         await release(self._store, [entry.supervisor for entry in entries if entry.done.is_set()])
         self._stopped.set()
 
-    async def _take_up(self, row: SessionRow) -> None:
+    async def _take_up(self, row: SessionRow, spread_s: float = 0.0) -> None:
         if row.id in self.entries:
             return
         try:
@@ -160,8 +160,7 @@ class Roster:
         except StoreError as error:
             _log.critical("session %s cannot be taken up: %s", row.name, error)
             return
-        spread = self._settings().daemon.restore_spread_s
-        self._start(entry, self._clock.jitter() * spread)
+        self._start(entry, self._clock.jitter() * spread_s)
 
     async def _attach(self, row: SessionRow) -> Entry:
         try:

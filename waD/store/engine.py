@@ -345,6 +345,10 @@ class Engine(Protocol):
         """All sessions by name."""
         ...
 
+    def unleased(self) -> frozenset[str]:
+        """Ids of the sessions that nobody runs, by the database's clock (chapter 08 §6.4); no retired ones."""
+        ...
+
     def session(self, name_or_id: str) -> SessionRow | None:
         """One session, retired or not."""
         ...

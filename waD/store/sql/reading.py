@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _MESSAGES: Final = f"SELECT {', '.join(rows.MESSAGE_COLUMNS)} FROM whatsapp_messages "
 _OUTBOX: Final = f"SELECT {', '.join(rows.OUTBOX_COLUMNS)} FROM wa_outbox "
+_UNLEASED: Final = "SELECT id FROM wa_sessions WHERE desired_state<>'retired' AND (lease_expires_at IS NULL OR lease_expires_at<{now})"
 _DEK: Final = "SELECT auth_epoch, dek_wrapped, dek_kek_id FROM wa_sessions WHERE id=?"
 
 
@@ -61,6 +62,12 @@ class Reads(ABC):
         where = "" if include_retired else "WHERE desired_state<>'retired' "
         found = [rows.session_row(row) for row in self._read(SESSIONS + where)]
         return sorted(found, key=lambda row: row.name)
+
+    def unleased(self) -> frozenset[str]:
+        """Ids of sessions whose lease has ended by the database's clock."""
+        return self.look(
+            lambda db: frozenset(row[0] for row in db.execute(_UNLEASED.format(now=db.now)).fetchall())
+        )
 
     def session(self, name_or_id: str) -> SessionRow | None:
         """One session."""
