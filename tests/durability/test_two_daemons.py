@@ -21,8 +21,8 @@ LEASE_S: Final = 10.0
 SLACK_S: Final = 5.0
 TURNS: Final = 5
 SESSIONS: Final = 4
-MANY_TURNS: Final = 50
-MANY_SESSIONS: Final = 20
+MANY_TURNS: Final = 100
+MANY_SESSIONS: Final = 10
 """Each turn all sessions change hands, so that this makes a thousand changes."""
 PAUSE_S: Final = 0.025
 """Between two messages, of whomever."""

@@ -118,10 +118,10 @@ class Roster:
             await trio.sleep(look_s(self._store))
             try:
                 await self._drop_lost()
-                for row in await without_a_daemon(self._store):
-                    if row.id not in self.entries and not self.stopping:
-                        async with self.attaching:
-                            await self._take_up(row)
+                found = await without_a_daemon(self._store)
+                async with self.attaching, trio.open_nursery() as attaching:
+                    for row in found if not self.stopping else ():
+                        attaching.start_soon(self._take_up, row)
             except StoreError as error:
                 _log.warning("sessions without a daemon are looked for later: %s", error)
 

@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 _MESSAGES: Final = f"SELECT {', '.join(rows.MESSAGE_COLUMNS)} FROM whatsapp_messages "
 _OUTBOX: Final = f"SELECT {', '.join(rows.OUTBOX_COLUMNS)} FROM wa_outbox "
-_UNLEASED: Final = "SELECT id FROM wa_sessions WHERE desired_state<>'retired' AND (lease_expires_at IS NULL OR lease_expires_at<{now})"
+_UNLEASED: Final = (
+    "SELECT id FROM wa_sessions "
+    "WHERE desired_state<>'retired' AND (lease_expires_at IS NULL OR lease_expires_at<{now})"
+)
 _DEK: Final = "SELECT auth_epoch, dek_wrapped, dek_kek_id FROM wa_sessions WHERE id=?"
 
 
