@@ -6,7 +6,6 @@ configuration, the store, a socket in use), 1 for everything else.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import platform
@@ -23,7 +22,7 @@ from typing import Final
 import click
 import trio
 
-from waD import logs
+from waD import __version__, logs
 from waD.config import ConfigErrors, Settings, diff, in_force, load
 from waD.config import Control as ControlSection
 from waD.control.api import ControlError
@@ -100,14 +99,6 @@ def _legacy_codec() -> Codec:
 
 STORE_PARTS: Final = Parts(codec=deferred(_legacy_codec), upgrade=upgrade_item)
 CLOCK: Final = Clock(unix_ms=unix_ms, jitter=random.random, random=os.urandom)
-
-
-def version() -> str:
-    """The version of the installed program."""
-    try:
-        return importlib.metadata.version("wactl")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 class Application:
@@ -196,9 +187,9 @@ class Application:
             CLOCK,
             own_holder(),
             logs.session_context,
-            f"waD {version()}",
+            f"waD {__version__}",
         )
-        server = ControlServer(manager, self, control_settings(self._settings), version=version())
+        server = ControlServer(manager, self, control_settings(self._settings))
         self._store, self._log, self._manager, self._server = store, log, manager, server
         return manager, server
 
@@ -332,7 +323,7 @@ class Application:
         ]
         return DaemonInfo(
             pid=os.getpid(),
-            version=version(),
+            version=__version__,
             protocol=PROTOCOL_VERSION,
             started_at=self._started_ms,
             socket=self._address,
@@ -448,7 +439,7 @@ def _warn_of_foreign_server(settings: Settings) -> None:
     help="Run on a database server that may lose what it has confirmed, which can cost an account its login.",
 )
 @click.option("--check-config", is_flag=True, help="Check the configuration, say what is wrong, and exit.")
-@click.version_option(version(), prog_name="waD")
+@click.version_option(__version__, prog_name="waD")
 def main(config: Path | None, unsafe_durability: bool, check_config: bool) -> None:
     """Hold WhatsApp sessions and keep them alive. wactl is how to talk to it.
 

@@ -20,13 +20,14 @@ from typing import Final, NoReturn
 import click
 import trio
 
+from waD import __version__
 from waD.config import ConfigErrors, Settings, load
 from waD.control.api import ControlError
 from waD.control.hangup import wait_hangup
 from waD.control.server import ControlServer
 from waD.control.settings import ControlSettings, Limits
 from waD.control.types import CheckReport, ConfigList, DaemonInfo, ReloadResult
-from waD.daemon import CLOCK, STORE_PARTS, version
+from waD.daemon import CLOCK, STORE_PARTS
 from waD.events.log import EventLog
 from waD.session.doors import Doors
 from waD.session.manager import Manager
@@ -101,9 +102,7 @@ async def serve(settings: Settings, environ: Mapping[str, str], client: socket.s
         store_settings(settings, environ.get("CREDENTIALS_DIRECTORY")), STORE_PARTS
     ) as store:
         manager = compose(store, settings)
-        server = ControlServer(
-            manager, NoDaemon(), ControlSettings(limits=Limits(drain=DRAIN_S)), version=version()
-        )
+        server = ControlServer(manager, NoDaemon(), ControlSettings(limits=Limits(drain=DRAIN_S)))
         async with trio.open_nursery() as nursery:
             await nursery.start(manager.run)
             await nursery.start(server.serve, [OneClient(stream)])
@@ -122,7 +121,7 @@ def compose(store: Store, settings: Settings) -> Manager:
 
     holder = f"wactl, pid {os.getpid()} on {socket.gethostname()}"
     manager = Manager(
-        store, EventLog(store), lambda: settings, doors, CLOCK, holder, program=f"waD {version()}"
+        store, EventLog(store), lambda: settings, doors, CLOCK, holder, program=f"waD {__version__}"
     )
     manager.roster.asleep = True
     return manager

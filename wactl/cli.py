@@ -12,6 +12,7 @@ import click
 from wactl.base import App, LazyGroup
 from wactl.failure import Failure
 from wactl.render import Renderer
+from waD import __version__
 from waD.control import types as t
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -182,9 +183,7 @@ cli = Cli(
 def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
-    from importlib.metadata import version
-
-    click.echo(f"wactl {version('wactl')}")
+    click.echo(f"wactl {__version__}")
     context.exit()
 
 

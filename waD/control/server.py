@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import TypeAlias
 
 import trio
 
+from waD import __version__
 from waD.control.api import ControlError, Daemon, Sessions
 from waD.control.connection import Connection, Service, turn_away
 from waD.control.faults import report
@@ -31,7 +31,7 @@ class ControlServer:
         sessions: what the methods act on.
         daemon: the process they run in.
         settings: roles and limits.
-        version: what `daemon.ping` says, of the installed package if not given.
+        version: what `daemon.ping` says.
         credentials: how a client is known.
 
     Raises:
@@ -44,13 +44,13 @@ class ControlServer:
         daemon: Daemon,
         settings: ControlSettings | None = None,
         *,
-        version: str | None = None,
+        version: str = __version__,
         credentials: Credentials = peer_of,
     ) -> None:
         self._settings = settings or ControlSettings()
         self._roles = RoleTable.resolve(self._settings.roles)
         self._shields = Shields()
-        self._service = Service(sessions, daemon, self._shields, version or _installed_version())
+        self._service = Service(sessions, daemon, self._shields, version)
         self._credentials = credentials
         self._accepting = trio.CancelScope()
         self._connections: set[Connection] = set()
@@ -185,10 +185,3 @@ def _too_many(limit: str, most: int) -> ControlError:
 async def _say(stream: trio.SocketStream, error: ControlError, within_s: float) -> None:
     with trio.move_on_after(within_s):
         await stream.send_all(error_line(None, error))
-
-
-def _installed_version() -> str:
-    try:
-        return importlib.metadata.version("wactl")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
