@@ -77,6 +77,8 @@ class Field:
         self._up = trio.Event()
         self._cursor = 0
         self._told: dict[str, Counter[str]] = {name: Counter() for name in SESSIONS}
+        self._heard: dict[str, Counter[str]] = {number: Counter() for number in PEERS}
+        self._counted: set[tuple[str, str, str]] = set()
 
     async def run(self, kills: int) -> None:
         """Pair, let everybody write, kill so often, and look at the books every now and then."""
@@ -190,8 +192,7 @@ class Field:
         for name, texts in self.books.to_session.items():
             assert self._told[name] == Counter(texts), self._difference(self._told[name], texts)
         for number, texts in self.books.to_peer.items():
-            heard = Counter(str(one.text) for one in self.sandbox.phone(number).messages() if not one.from_me)
-            assert heard == Counter(texts), self._difference(heard, texts)
+            assert self._heard_by(number) == Counter(texts), self._difference(self._heard[number], texts)
         assert self.sandbox.core.world.keys.report()["reused"] == []
         for name in SESSIONS:
             verdict = (await self.daemon.call("auth.verify", name=name, level=2))["verdict"]
@@ -217,6 +218,15 @@ class Field:
             self._cursor = event["cursor"]
             if not event["data"].get("fromMe"):
                 self._told[event["session"]][event["data"]["body"]] += 1
+
+    def _heard_by(self, number: str) -> Counter[str]:
+        """All that a phone has heard; it forgets the oldest itself."""
+        for one in self.sandbox.phone(number).messages():
+            place = (number, one.chat, one.id)
+            if not one.from_me and place not in self._counted:
+                self._counted.add(place)
+                self._heard[number][str(one.text)] += 1
+        return self._heard[number]
 
     def _difference(self, found: Counter[str], texts: list[str]) -> str:
         wanted = Counter(texts)

@@ -93,7 +93,10 @@ class Pair:
         with trio.move_on_after(LEASE_S + SLACK_S) as patience:
             for name in self.numbers:
                 await self._until_open(other, name)
-        assert not patience.cancelled_caught, other.failure(f"no takeover in time after {how}")
+        if patience.cancelled_caught:
+            views = [await other.status(name) for name in self.numbers]
+            late = {view["name"]: view for view in views if not (view["state"] == "open" and view["ready"])}
+            raise other.failure(f"no takeover in time after {how} of {late}")
         if how == "freeze":
             await self._wake(daemon, other)
         else:
