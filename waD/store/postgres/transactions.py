@@ -14,6 +14,7 @@ import psycopg
 from waD.store.errors import StorageUnavailable
 from waD.store.postgres.database import PostgresDatabase
 from waD.store.postgres.faults import Silent, meaning, told
+from waD.store.postgres.frozen import LOCKED, end_frozen
 from waD.store.postgres.link import Closing, Link
 from waD.store.postgres.place import Place
 
@@ -27,6 +28,9 @@ FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 1.0
 KEPT_DAYS: Final = 7
 """How long the mark of a writer that did not say goodbye stays."""
+LOCK_MS: Final = 1_000
+"""How long a statement waits for what another transaction holds, before that one is looked at; then it is repeated."""
+_PATIENCE: Final = f"SET lock_timeout = {LOCK_MS}"
 _INTRODUCE: Final = "INSERT INTO wa_writers (id) VALUES ($1) ON CONFLICT (id) DO NOTHING"
 _FORGET_OLD: Final = f"DELETE FROM wa_writers WHERE at < now() - interval '{KEPT_DAYS} days' AND id <> $1"
 _MARK: Final = "UPDATE wa_writers SET seq = ?, at = now() WHERE id = ?"
@@ -217,6 +221,7 @@ class Transactions:
         try:
             if self._backend is not None:
                 link.execute(_END, self._backend)
+            link.execute(_PATIENCE)
             link.execute(_INTRODUCE, (self._id,))
             if self._backend is None:
                 link.execute(_FORGET_OLD, (self._id,))
@@ -229,8 +234,13 @@ class Transactions:
         return link
 
     def _lose(self, error: psycopg.Error) -> None:
-        """A lock that is held is no fault of the connection; everything else is."""
-        if error.sqlstate != "55P03" or (self._link is not None and not self._link.usable):
+        """A lock that is held is no fault of the connection, but perhaps of who holds it; everything else is."""
+        if error.sqlstate != LOCKED or self._link is None or not self._link.usable:
+            self._drop()
+            return
+        try:
+            end_frozen(self._link)
+        except psycopg.OperationalError:
             self._drop()
 
     def _drop(self) -> None:
