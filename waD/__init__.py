@@ -1,6 +1,6 @@
-"""WhatsApp sessions as a Unix service: the daemon."""
+"""WhatsApp sessions as a Unix service: the daemon.
 
-from typing import Final
+`__version__` is that of the daemon and of `wactl`; the package takes it from here, as it is written.
+"""
 
-__version__: Final = "0.1.0"
-"""Of the daemon and of `wactl`; the package takes it from here."""
+__version__ = "0.1.0"
