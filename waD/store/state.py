@@ -11,8 +11,8 @@ import trio
 from waD.store.ahead import Ahead, gather
 from waD.store.engine import CommitUnit, ResetAuth, RestoreAuth, Restored
 from waD.store.errors import StoreError
-from waD.store.model import MessageRow, OutboxRow, SessionRow
-from waD.store.unit import Committed, ItemKey, ItemValue, Record, Unit
+from waD.store.model import MessageRow, OutboxRow, SecretRow, SessionRow
+from waD.store.unit import Committed, ItemKey, ItemValue, KeepSecret, Record, Unit
 
 if TYPE_CHECKING:
     from waD.store.store import Store
@@ -300,6 +300,20 @@ class SessionState:
         """What we sent under that id in one of these spellings of a chat."""
         found = dict(await self._store.read(self._engine.plaintext, self.session_id, message_id))
         return next((found[chat] for chat in chats if chat in found), None)
+
+    async def message_secret(
+        self, chats: Collection[str], senders: Collection[str], message_id: str, unit: Unit | None = None
+    ) -> SecretRow | None:
+        """The secret of a message, with the unit's own changes; chat and author in all their spellings.
+
+        Of several, which only several spellings can have, the newest.
+        """
+        where = (self.session_id, [*chats], [*senders], message_id)
+        found = await self._store.read(self._engine.message_secrets, *where)
+        for step in () if unit is None else unit.steps:
+            if isinstance(step, KeepSecret) and step.row.message_id == message_id:
+                found += [step.row] if step.row.chat in chats and step.row.sender in senders else []
+        return max(found, key=lambda row: row.message_ts, default=None)
 
     async def find_message(
         self, message_id: str, chat: str | None = None, unit: Unit | None = None

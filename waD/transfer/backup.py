@@ -29,7 +29,7 @@ from waD.transfer.verify import read_credentials, verify
 
 PAGE: Final = 500
 PHASE_ROWS: Final = 10
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 CHUNK: Final = 1 << 20
 OUTBOX_STATES: Final = ("queued", "held", "sending")
 MAX_OUTBOX: Final = 1_000_000
