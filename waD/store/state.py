@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import trio
 
 from waD.store.ahead import Ahead, gather
-from waD.store.engine import CommitUnit, ResetAuth, RestoreAuth, Restored
+from waD.store.engine import CommitUnit, CopyRows, ResetAuth, RestoreAuth, Restored
 from waD.store.errors import StoreError
 from waD.store.model import MessageRow, OutboxRow, SecretRow, SessionRow
+from waD.store.sql import message_secrets
+from waD.store.sql.moving import secret_values
 from waD.store.unit import Committed, ItemKey, ItemValue, KeepSecret, Record, Unit
 
 if TYPE_CHECKING:
@@ -160,6 +162,18 @@ class SessionState:
         self._commits += 1
         self._creds, self._fault, self._epoch = creds, None, done.epoch
         return done
+
+    async def merge_secrets(self, rows: Sequence[SecretRow]) -> None:
+        """Add secrets of messages from elsewhere; of two for one message the newer one stays.
+
+        Raises:
+            LeaseLost: the session has another owner.
+            StoreError: none was added.
+        """
+        values = [secret_values(row) for row in rows]
+        await self._store.write(
+            CopyRows(self.session_id, self.row.lease_token, message_secrets.TABLE, values)
+        )
 
     async def reload(self) -> None:
         """Read anew what is kept in memory: the state is read from the other representation now.
