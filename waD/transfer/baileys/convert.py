@@ -14,6 +14,7 @@ from waD.transfer.baileys.account_items import (
     old_app_state_keys,
 )
 from waD.transfer.baileys.credentials import ImportedCreds, import_credentials
+from waD.transfer.baileys.message_store import import_secrets
 from waD.transfer.baileys.signal_items import (
     documents,
     import_signal_items,
@@ -64,4 +65,5 @@ def _convert(source: BaileysItems, imported: ImportedCreds, report: Report, now_
     if may_hold_lids(signal, numbers):
         items[kinds.BARE_LIDS, BARE_LIDS_KEY] = canonical(True)
     following = next_prekey_id(imported.next_prekey_id, signal.prekeys)
-    return AuthState(creds.change(next_prekey_id=following), items)
+    secrets = import_secrets(source.secrets, creds, lid_of, now_ms)
+    return AuthState(creds.change(next_prekey_id=following), items, secrets)

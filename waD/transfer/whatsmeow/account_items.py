@@ -17,6 +17,7 @@ from waD.proto import e2e_pb2
 from waD.store.canonical import canonical
 from waD.store.model import SECRET_LENGTH, SecretRow
 from waD.transfer.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
+from waD.transfer.sources.message_secrets import bare, is_message_id, under_lid
 from waD.transfer.sources.rows import Row
 from waD.transfer.state import MESSAGE_SECRET, Report
 from waD.transfer.whatsmeow.rows import DeviceRows
@@ -31,7 +32,6 @@ COLLECTIONS: Final = frozenset(
 KEY_LENGTH: Final = 32
 MAX_KEY_ID: Final = 64
 MAX_TOKEN: Final = 1024
-MAX_MESSAGE_ID: Final = 255
 MAX_INT64: Final = 2**63 - 1
 _USER: Final = re.compile(r"[0-9]{1,32}", re.ASCII)
 
@@ -156,16 +156,16 @@ def import_secrets(
     found: dict[tuple[str, str, str], SecretRow] = {}
     for chat, sender, name, secret in rows.secrets:
         item = f"{MESSAGE_SECRET}/{name[:80] if isinstance(name, str) else '?'}"
-        place = _bare(chat), _bare(sender)
+        place = bare(chat), bare(sender)
         if place[0] is None or place[1] is None:
             report.warn("unknown_item", item, "chat or author is no address")
-        elif not _is_message_id(name) or not isinstance(secret, bytes) or len(secret) != SECRET_LENGTH:
+        elif not is_message_id(name) or not isinstance(secret, bytes) or len(secret) != SECRET_LENGTH:
             report.warn("item_unreadable", item, "message id or secret is wrong")
         else:
             row = SecretRow(
-                chat=_under_lid(place[0], lid_of),
-                sender=_under_lid(place[1], lid_of),
-                message_id=str(name),
+                chat=under_lid(place[0], lid_of),
+                sender=under_lid(place[1], lid_of),
+                message_id=name,
                 wire_sender=str(place[1]),
                 secret=secret,
                 message_ts=now_ms,
@@ -173,22 +173,6 @@ def import_secrets(
             )
             found.setdefault((row.chat, row.sender, row.message_id), row)  # the newest come first
     return tuple(found.values())
-
-
-def _bare(address: object) -> JID | None:
-    try:
-        jid = JID.parse(address if isinstance(address, str) else "")
-    except JIDError:
-        return None
-    return jid.account if jid.is_user else jid.bare
-
-
-def _under_lid(jid: JID, lid_of: Mapping[str, str]) -> str:
-    return str(JID(lid_of[jid.user], LID) if jid.is_pn and jid.user in lid_of else jid)
-
-
-def _is_message_id(name: object) -> bool:
-    return isinstance(name, str) and name.isprintable() and 0 < len(name.encode()) <= MAX_MESSAGE_ID
 
 
 def _fingerprint(data: object) -> dict[str, object] | None:

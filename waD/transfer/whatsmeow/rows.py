@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.message_secrets import MAX_SECRETS
 from waD.transfer.sources.rows import Row
 from waD.transfer.whatsmeow.source import (
     MAX_RECORD,
@@ -41,8 +42,6 @@ LEFT: Final = {
     "either: such a device gets no answer, and shows that a message is missing",
 }
 """Tables that are only counted, and why."""
-MAX_SECRETS: Final = 200_000
-"""The old program keeps secrets of messages for ever; those of the last three months are of use."""
 _SECRETS: Final = "whatsmeow_message_secrets"
 _OLD_AGENT: Final = re.compile(r"([0-9]+)\.0(?=[:@])", re.ASCII)
 """The form of own addresses before version 5 of the schema."""
