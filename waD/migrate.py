@@ -20,10 +20,11 @@ from waD.store.engine import Engine
 from waD.store.errors import SessionLeased, StoreError, StoreLocked, StoreTooNew
 from waD.store.opening import open_engine
 from waD.store.postgres.settings import PostgresSettings
+from waD.store.sql import message_secrets
 from waD.store.store import Parts, StoreSettings
 from waD.transfer.legacy import LegacyCodec
 from waD.transfer.migrating.export_command import check_target, export
-from waD.transfer.migrating.moving import Move, Moved, plan_source
+from waD.transfer.migrating.moving import Move, Moved, count_rows, plan_source
 from waD.transfer.migrating.options import (
     REFUSALS,
     choice,
@@ -234,7 +235,8 @@ def export_session(source: str, directory: Path, name: str, *, config: Path | No
         if row.desired_state == "up":
             raise MoveRefused("session_up", f"session {name!r} is meant to be up: take it down first")
         with lease(engine, row, f"an export, process {os.getpid()}", 60_000 if engine.shared else None):
-            export(stored_state(engine, row), directory, dry_run=dry_run)
+            secrets = count_rows(engine, row.id, message_secrets.TABLE)
+            export(stored_state(engine, row), directory, dry_run=dry_run, secrets=secrets)
 
 
 if __name__ == "__main__":

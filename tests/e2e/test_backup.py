@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 import trio
 
 from tests.e2e.daemon import ALICE, BOB, CAROL, WAIT_S, Daemon, Refused, running
 from tests.e2e.wactl import Keys, Wactl
 from waD.sandbox import Sandbox, run_sandbox
+from waD.transfer.archive_reading import open_archive
+from waD.transfer.keyfiles import read_identities
+from waD.transfer.state import Report
 
 PEERS: Final = (BOB, CAROL)
 KILLED: Final = -signal.SIGKILL
@@ -131,6 +135,41 @@ async def test_a_backup_of_a_busy_session_works_elsewhere(tmp_path: Path, mode: 
             assert bed.reused == []
             found = await there.call("auth.verify", name="alerts", level=4)
             assert found["verdict"]["errors"] == []
+
+
+def secrets_in(path: Path, keys: Keys) -> dict[tuple[str, str], bytes]:
+    """Secrets of messages in an archive, by author and id."""
+    identities = read_identities(keys.file)
+    with path.open("rb") as file, open_archive(file, path.parent, identities, Report()) as archive:
+        (listed,) = archive.manifest.sessions
+        return {(row.sender, row.message_id): row.secret for row in archive.secrets(listed.id)}
+
+
+async def test_secrets_of_messages_are_there_after_a_restore(tmp_path: Path) -> None:
+    async with paired(tmp_path) as bed:
+        await talk(bed.daemon, bed.sandbox, 2, "before")
+        path = await bed.backup()
+        saved = secrets_in(path, bed.keys)
+        ids = {event["data"]["messageId"] for event in await bed.daemon.events("message:new")}
+        assert ids <= {message_id for _, message_id in saved}
+        assert len(saved) == 2 * 2 * len(PEERS)  # of both directions
+        assert len(set(saved.values())) == len(saved)
+        report = await bed.wactl.document("verify-auth", str(path), "--identity-file", str(bed.keys.file))
+        assert report["counts"]["message-secret"] == len(saved)
+        shown = msgspec.json.encode(await bed.daemon.events()) + bed.daemon.log.read_bytes()
+        assert not [secret for secret in saved.values() if base64.b64encode(secret) in shown]
+        await bed.daemon.kill()
+        async with bed.elsewhere() as there:
+            wactl = Wactl(there.environment)
+            await wactl(*bed.restore(path, "--yes"))
+            await up(there)
+            await talk(there, bed.sandbox, 1, "elsewhere")
+            to = ("--recipient", bed.keys.recipient, "-o", str(bed.path / "again"))
+            (bed.path / "again").mkdir()
+            await wactl("backup-auth", "alerts", *to)
+            after = secrets_in(only_file(bed.path / "again"), bed.keys)
+            assert saved.items() <= after.items()
+            assert len(after) == len(saved) + 2 * len(PEERS)
 
 
 @pytest.mark.parametrize("count", [30, pytest.param(500, marks=pytest.mark.soak)])

@@ -179,6 +179,12 @@ class Receiver:
         state = self.ctx.state
         return list(reversed(await state._store.messages(state.session_id, limit=500)))
 
+    async def secret(self, row: MessageRow) -> bytes | None:
+        """The secret that is kept of a message; its protobuf has none."""
+        assert not Message.FromString(row.raw or b"").messageContextInfo.messageSecret
+        found = await self.ctx.state.message_secret([row.chat], [row.sender], row.message_id)
+        return None if found is None else found.secret
+
 
 _numbers = itertools.count(1)
 

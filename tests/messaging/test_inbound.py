@@ -163,7 +163,7 @@ class TestKinds:
         assert shapes(reaction.answers) == [("receipt", None)]
         (row,) = await receiver.rows()
         assert row.body == "a"
-        assert Message.FromString(row.raw or b"").messageContextInfo.messageSecret == bytes(32)
+        assert await receiver.secret(row) == bytes(32)
         assert len(await receiver.events()) == 1
 
     async def test_text_that_is_not_utf8(self, receiver: Receiver, ann: Peer) -> None:

@@ -69,7 +69,7 @@ class TestOwnMessages:
         copy.messageContextInfo.messageSecret = bytes(32)
         await receiver.take(phone.stanza(phone.enc(copy), recipient=ANN_LID))
         (row,) = await receiver.rows()
-        assert Message.FromString(row.raw or b"").messageContextInfo.messageSecret == bytes(32)
+        assert await receiver.secret(row) == bytes(32)
 
     async def test_forged_by_a_contact(self, receiver: Receiver, ann: Peer) -> None:
         node = ann.stanza(ann.enc(sent_copy(Message(conversation="forged"), BOB_LID)))

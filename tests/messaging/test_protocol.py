@@ -172,9 +172,9 @@ class TestEdits:
         first.messageContextInfo.messageSecret = bytes(range(32))
         await receiver.take(ann.stanza(ann.enc(first), message_id="A"))
         await receiver.take(ann.stanza(ann.enc(edit_of("A", "second"))))
-        raw = Message.FromString((await last(receiver)).raw or b"")
-        assert raw.conversation == "second"
-        assert raw.messageContextInfo.messageSecret == bytes(range(32))
+        row = await last(receiver)
+        assert Message.FromString(row.raw or b"").conversation == "second"
+        assert await receiver.secret(row) == bytes(range(32))
 
     async def test_own_edits_on_another_device(self, receiver: Receiver, phone: Peer) -> None:
         def copy(content: Message) -> Message:

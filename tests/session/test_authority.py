@@ -21,7 +21,7 @@ import pytest
 from tests.messaging.accounts import OWN_LID, OWN_PN
 from tests.session.test_manager import Bed, bed, is_open, refuses  # noqa: F401 - a fixture
 from tests.store.postgres_server import Server, running_server
-from tests.transfer.samples import BOB, Sample, Taken, a_row, a_sample, archive_of, content_of
+from tests.transfer.samples import BOB, NOW, Sample, Taken, a_row, a_sample, archive_of, content_of
 from waD.control.types import (
     BackupParams,
     BackupResult,
@@ -36,7 +36,7 @@ from waD.link.credentials import Credentials
 from waD.messaging import kinds
 from waD.session.manager import Manager
 from waD.store.errors import StorageUnavailable
-from waD.store.model import SessionRow
+from waD.store.model import SecretRow, SessionRow
 from waD.store.postgres.settings import PostgresSettings
 from waD.store.store import Store, StoreSettings, open_store
 from waD.transfer import age_header
@@ -456,6 +456,53 @@ async def test_messages_on_their_way_are_held_and_history_is_added(bed: Bed, tmp
 
 
 # ---------------------------------------------------------------------------------------------------- verification
+
+
+def a_secret(message_id: str, byte: int, ts: int) -> SecretRow:
+    return SecretRow(
+        chat=BOB, sender=BOB, message_id=message_id, wire_sender=BOB, secret=bytes([byte]) * 32, message_ts=ts
+    )
+
+
+async def secrets_of(bed: Bed, name: str = "alerts") -> dict[str, int]:
+    row = await bed.store.session(name)
+    assert row is not None
+    found, _ = await bed.store.read(bed.store.engine.secrets, row.id, ("", "", ""), 100)
+    return {one.message_id: one.secret[0] for one in found}
+
+
+@pytest.mark.parametrize("final", [False, True], ids=["old", "moved"])
+async def test_secrets_of_messages_are_merged(bed: Bed, tmp_path: Path, final: bool) -> None:
+    creds = SAMPLE.state.creds
+    archived = [a_secret("A", 1, 10), a_secret("B", 2, 10), a_secret("C", 3, 10)]
+    row = msgspec.structs.replace(a_row(), me_pn=str(creds.me_pn), me_lid=str(creds.me_lid))
+    data = archive_of(
+        content_of(SAMPLE.state, row, secrets=archived), tmp_path, About(NOW, "waD 1", 3, final=final)
+    )
+    state = await bed.store.attach((await bed.store.create_session("alerts")).id, "before")
+    unit = state.unit()
+    for one in (a_secret("A", 8, 11), a_secret("B", 9, 9), a_secret("D", 4, 1)):
+        unit.keep_secret(one)
+    await state.commit(unit)
+    async with bed.running() as manager:
+        assert not (await restore(manager, data, dry_run=True)).done
+        assert await secrets_of(bed) == {"A": 8, "B": 9, "D": 4}
+        done = await restore(manager, data)
+        assert (done.done, done.exact) == (True, final)
+        assert await secrets_of(bed) == {"A": 8, "B": 2, "C": 3, "D": 4}
+        made = await manager.auth.backup(BackupParams(name="alerts", recipients=[RECIPIENT]))
+        archive = plain(await fetched(manager, made), tmp_path)
+    with open_archive(io.BytesIO(archive), tmp_path, None, Report()) as opened:
+        (listed,) = opened.manifest.sessions
+        assert [one.secret[0] for one in opened.secrets(listed.id)] == [8, 2, 3, 4]
+
+
+async def test_a_refused_restore_adds_no_secrets(bed: Bed, tmp_path: Path) -> None:
+    await put(bed)
+    stranger = content_of(a_sample(5).state, a_row(), secrets=[a_secret("A", 1, 10)])
+    async with bed.running() as manager:
+        await refuses("refused", restore(manager, archive_of(stranger, tmp_path), name="alerts"))
+    assert await secrets_of(bed) == {}
 
 
 async def test_comparing(bed: Bed, tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from waD.store.engine import (
     Attach,
     Backfill,
     CommitUnit,
+    CopyRows,
     DropSeals,
     EncryptAuth,
     Job,
     MovePhase,
+    Prune,
     ReleaseLease,
     RenewLeases,
     ResetAuth,
@@ -25,9 +27,10 @@ from waD.store.engine import (
     UpdateSession,
 )
 from waD.store.errors import LeaseLost, SessionLeased
-from waD.store.model import UNDECRYPTABLE, MessageRow, OutboxRow
+from waD.store.model import UNDECRYPTABLE, MessageRow, OutboxRow, SecretRow
 from waD.store.phases import NEXT
 from waD.store.seals import ROUTINE
+from waD.store.sql.moving import TABLES
 from waD.store.unit import (
     Announce,
     ChangeMessage,
@@ -35,6 +38,7 @@ from waD.store.unit import (
     Enqueue,
     Journal,
     KeepPlaintext,
+    KeepSecret,
     PutMessage,
     RaiseStatus,
     Unit,
@@ -91,6 +95,7 @@ class ModelSession:
     messages: dict[tuple[str, str, str], ModelMessage] = field(default_factory=dict)
     outbox: dict[str, ModelOutbox] = field(default_factory=dict)
     plaintexts: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    secrets: dict[tuple[str, str, str], SecretRow] = field(default_factory=dict)
     journal: dict[bytes, tuple[str, str, str]] = field(default_factory=dict)
     seals: dict[tuple[int, int], ModelSeal] = field(default_factory=dict)
     received: int = 0
@@ -178,6 +183,8 @@ class Model:
                     session.outbox[message_id].stanza = changes["stanza"]
             case KeepPlaintext(chat, message_id, plaintext):
                 session.plaintexts[chat, message_id] = plaintext
+            case KeepSecret(row):
+                self._put_secret(session, row)
             case Journal(chat, sender, message_id, sha):
                 session.journal.setdefault(sha, (chat, sender, message_id))
             case Announce(kind, data):
@@ -195,6 +202,31 @@ class Model:
         if not row.from_me:
             session.failures += row.kind == UNDECRYPTABLE
             session.received += row.kind != UNDECRYPTABLE
+
+    def _put_secret(self, session: ModelSession, row: SecretRow) -> None:
+        key = (row.chat, row.sender, row.message_id)
+        found = session.secrets.get(key)
+        if found is None or found.message_ts < row.message_ts:
+            session.secrets[key] = row
+
+    def _CopyRows(self, job: CopyRows) -> int:  # noqa: N802
+        session = self._owned(job.session_id, job.token)
+        for values in job.rows:
+            self._put_secret(session, SecretRow(**dict(zip(TABLES[job.table].columns, values, strict=True))))
+        return len(job.rows)
+
+    def _Prune(self, job: Prune) -> int:  # noqa: N802 - with times that only reach secrets
+        went = 0
+        for session in self.sessions.values():
+            gone = [
+                key
+                for key, row in session.secrets.items()
+                if row.expires_at is not None and row.expires_at < job.now_ms
+            ]
+            for key in gone:
+                del session.secrets[key]
+            went += len(gone)
+        return went
 
     def _Attach(self, job: Attach) -> int:  # noqa: N802
         session = self.sessions[job.session_id]

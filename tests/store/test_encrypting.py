@@ -13,6 +13,7 @@ from tests.store.rows_codec import RowsCodec
 from tests.store.test_store import queued, text
 from waD.store.engine import EncryptAuth, MovePhase, Purge, Purged, RewrapAuth, Rewrapped
 from waD.store.errors import KekUnavailable, LeaseLost
+from waD.store.model import SecretRow
 from waD.store.state import SessionState
 from waD.store.store import Parts, Store, StoreSettings, open_store
 
@@ -42,6 +43,12 @@ def clear(settings: StoreSettings) -> StoreSettings:
     return msgspec.structs.replace(settings, encrypt=False, legacy=True)
 
 
+KEPT = SecretRow(
+    chat="2@lid", sender="9@lid", message_id="OUT0", wire_sender="9@lid", secret=b"secret of the message, 32 bytes.",
+    message_ts=5,
+)  # fmt: skip
+
+
 def lose(key: Path) -> None:
     key.unlink()
 
@@ -54,6 +61,7 @@ async def fill(state: SessionState, store: Store) -> None:
         unit.set_creds(b'{"who":"secret us"}')
         unit.enqueue(queued(f"OUT{number}", f"ref{number}"))
         unit.keep_plaintext("2@lid", f"OUT{number}", b"secret plaintext")
+        unit.keep_secret(KEPT)
         await state.commit(unit)
         await store.seal(state.session_id, "manual")
 
@@ -69,6 +77,7 @@ async def check(store: Store, state: SessionState) -> None:
     assert await state.item("session", "2.0") == SECRET
     assert [row.payload for row in await state.outbox()] == [{"text": "hi"}] * 2
     assert await state.plaintext(["2@lid"], "OUT0") == b"secret plaintext"
+    assert await state.message_secret(["2@lid"], ["9@lid"], "OUT0") == KEPT
     sealed = [await store.sealed(state.session_id, seal) for seal in await store.seals(state.session_id)]
     assert [one.items["session", "2.0"] for one in sealed] == [SECRET, b'"older"']
 
@@ -79,6 +88,7 @@ def secrets_in(raw: Raw) -> list[str]:
     for table, column in (
         ("wa_auth_items", "value"), ("wa_auth_snapshots", "snapshot"), ("wa_auth_sealed", "document"),
         ("wa_outbox", "payload"), ("wa_retry_buffer", "plaintext"),
+        ("wa_message_secrets", "secret"),
     ):  # fmt: skip
         for (value,) in raw(f"SELECT {column} FROM {table}"):
             shown = bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
@@ -92,7 +102,7 @@ async def test_a_state_in_the_clear_is_encrypted(clear: StoreSettings, keys: Pat
         row = await store.create_session("alerts")
         await fill(await alone(store).attach(row.id, "one"), store)
     assert set(secrets_in(raw)) == {
-        "wa_auth_items", "wa_auth_snapshots", "wa_auth_sealed", "wa_outbox", "wa_retry_buffer",
+        "wa_auth_items", "wa_auth_snapshots", "wa_auth_sealed", "wa_outbox", "wa_retry_buffer", "wa_message_secrets",
     }  # fmt: skip
     with_key = msgspec.structs.replace(clear, encrypt=True, kek_file=keys)
     async with open_store(with_key, Parts(codec=RowsCodec())) as store:

@@ -36,12 +36,14 @@ from waD.store.engine import (
     Attach,
     Backfill,
     CommitUnit,
+    CopyRows,
     CreateSession,
     DropSeals,
     EncryptAuth,
     Engine,
     Job,
     MovePhase,
+    Prune,
     ReleaseLease,
     RenewLeases,
     ResetAuth,
@@ -49,10 +51,12 @@ from waD.store.engine import (
     Seal,
     UpdateSession,
 )
-from waD.store.model import UNDECRYPTABLE, MessageRow, OutboxRow, SessionRow
+from waD.store.model import UNDECRYPTABLE, MessageRow, OutboxRow, SecretRow, SessionRow
 from waD.store.phases import NEXT, Phase
 from waD.store.sql.database import Database
 from waD.store.sql.heads import as_stored
+from waD.store.sql.message_secrets import TABLE
+from waD.store.sql.moving import secret_values
 from waD.store.sqlite.engine import SqliteEngine
 from waD.store.unit import Committed, Unit
 from waD.store.vault import Vault
@@ -161,6 +165,17 @@ def outgoing(message_id: str, ref: str, stanza: bytes | None) -> OutboxRow:
 
 Step = Callable[[Unit], None]
 ids, chats = st.sampled_from(IDS), st.sampled_from(CHATS)
+secrets: st.SearchStrategy[SecretRow] = st.builds(
+    lambda chat, name, n, ts, expires: SecretRow(
+        chat=chat, sender=chat, message_id=name, wire_sender=f"{n}@lid", secret=bytes([n]) * 32, message_ts=ts,
+        expires_at=expires,
+    ),
+    chats,
+    ids,
+    st.integers(0, 9),
+    st.integers(0, 5),
+    st.none() | st.integers(1, 9),
+)  # fmt: skip
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(
         lambda chat, name, kind, own: lambda unit: unit.add_message(message(chat, name, kind, own)),
@@ -196,6 +211,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
         ids,
         st.binary(max_size=5),
     ),
+    secrets.map(lambda row: lambda unit: unit.keep_secret(row)),
     st.builds(
         lambda chat, name, n: lambda unit: unit.journal(chat, chat, name, bytes([n]) * 32),
         chats,
@@ -327,6 +343,9 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: self._restore(data, session, token),
             lambda: AppendEvent(session.id if stale else None, "alert:raised", {"n": token}),
             lambda: UpdateSession(session.id, data.draw(columns)),
+            lambda: self._copy_secrets(data, session, token),
+            # At a time at which nothing but secrets is old.
+            lambda: Prune(data.draw(st.integers(0, 9)), 10**9, 10**9, 10**9),
         ]  # fmt: skip
         if self.legacy:
             makers += [lambda: self._move(data, session, token)] * 4
@@ -342,6 +361,10 @@ class StoreMachine(RuleBasedStateMachine):
     def _drop_seals(self, data: st.DataObject, session: ModelSession) -> Job:
         known = st.sampled_from(sorted(session.seals) or [(9, 9)])
         return DropSeals(session.id, data.draw(st.lists(known, max_size=2, unique=True)))
+
+    def _copy_secrets(self, data: st.DataObject, session: ModelSession, token: int) -> Job:
+        found = data.draw(st.lists(secrets, max_size=3))
+        return CopyRows(session.id, token, TABLE, [secret_values(row) for row in found])
 
     def _restore(self, data: st.DataObject, session: ModelSession, token: int) -> Job:
         found = {key: value for key, value in data.draw(items).items() if value is not None}
@@ -419,9 +442,24 @@ class StoreMachine(RuleBasedStateMachine):
         for name in IDS:
             own_texts = {chat: text for (chat, own_id), text in session.plaintexts.items() if own_id == name}
             assert dict(engine.plaintext(session.id, name)) == own_texts
+        self._check_secrets(session)
         hashes = [bytes([n]) * 32 for n in range(4)]
         assert engine.journal_ciphers(session.id, hashes) == session.journal.keys()
         self._check_seals(session)
+
+    def _check_secrets(self, session: ModelSession) -> None:
+        engine, found = self.engine, []
+        after: tuple[str, str, str] | None = ("", "", "")
+        while after is not None:
+            rows, after = engine.secrets(session.id, after, 2)
+            found += rows
+        assert found == [row for _, row in sorted(session.secrets.items())]
+        for name in IDS:
+            of_id = engine.message_secrets(session.id, CHATS, CHATS[:1], name)
+            assert of_id == [row for key, row in session.secrets.items() if key == (CHATS[0], CHATS[0], name)]
+        query = f"SELECT length(secret) FROM {TABLE} WHERE session_id=?"
+        stored = engine.look(lambda db: db.execute(query, (session.id,)).fetchall())  # type: ignore[attr-defined]
+        assert {length for (length,) in stored} <= {60 if session.encrypted else 32}
 
     def _check_seals(self, session: ModelSession) -> None:
         infos = self.engine.seals(session.id)

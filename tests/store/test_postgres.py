@@ -491,7 +491,7 @@ RIGHTS = """
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
 GRANT INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role};
 GRANT DELETE ON wa_settings, wa_writers, wa_auth_keys, wa_auth_snapshots, wa_auth_items, wa_auth_sealed, wa_outbox,
-  wa_events, wa_inbound_buffer, wa_retry_buffer TO {role}
+  wa_events, wa_inbound_buffer, wa_retry_buffer, wa_message_secrets TO {role}
 """
 
 

@@ -30,11 +30,12 @@ from tests.transfer.samples import (
     a_row,
     a_sample,
     archive_of,
+    b64,
     content_of,
     raw_tar,
 )
 from waD.store import checksum
-from waD.store.model import MessageRow, OutboxRow
+from waD.store.model import MessageRow, OutboxRow, SecretRow
 from waD.transfer import archive, archive_writing
 from waD.transfer.archive import ArchiveError, StoredItem, file_name, is_member_name
 from waD.transfer.archive_reading import Archive, open_archive
@@ -140,8 +141,17 @@ def test_several_sessions_rows_and_history(tmp_path: Path) -> None:
     message = MessageRow(
         chat="c", sender="s", message_id="1", from_me=True, ts=NOW, kind="text", raw=b"\0\xff"
     )
+    kept = SecretRow(
+        chat="c",
+        sender="s",
+        message_id="1",
+        wire_sender="w",
+        secret=bytes(32),
+        message_ts=NOW,
+        expires_at=NOW + 1,
+    )
     queued = OutboxRow(client_ref="r", chat="c", message_id="2", payload={"text": "hi"}, stanza=b"\x01")
-    first = content_of(SAMPLE.state, secrets=[{"chat": "c", "secret": b"\xff"}])
+    first = content_of(SAMPLE.state, secrets=[kept])
     second = content_of(
         SAMPLE.state,
         a_row(OTHER_ID, "jobs"),
@@ -153,7 +163,8 @@ def test_several_sessions_rows_and_history(tmp_path: Path) -> None:
     ) as found:
         assert found.manifest.final
         assert [one.name for one in found.manifest.sessions] == ["alerts", "jobs"]
-        assert [row["secret"] for row in found.secrets(SESSION_ID, dict)] == ["/w=="]
+        assert [*found.secrets(SESSION_ID)] == [kept]
+        assert found.check_rows(SESSION_ID) == {"secrets.jsonl": 1}
         assert [*found.outbox(SESSION_ID, OutboxRow)] == []
         assert [*found.outbox(OTHER_ID, OutboxRow)] == [queued]
         assert found.tables(OTHER_ID) == ["events", "messages"]
@@ -509,8 +520,42 @@ def test_hostile_lines(tmp_path: Path, good: bytes, line: bytes, code: str) -> N
     assert refusal(parts.together(), tmp_path, read=True).code == code
     if b"value" in line and code == "json_too_deep":
         parts = Taken.apart(good)
-        parts.members[f"{PLACE}/secrets.jsonl"] = line
+        parts.members[f"{PLACE}/outbox.jsonl"] = line
         assert refusal(parts.together(), tmp_path, read=True).code == code
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"secret": b64(bytes(31))},
+        {"secret": b64(bytes(33))},
+        {"secret": "not base64"},
+        {"secret": None},
+        {"chat": ""},
+        {"sender": "x" * 257},
+        {"message_id": "x" * 256},
+        {"wire_sender": 5},
+        {"message_ts": -1},
+        {"message_ts": 2**60},
+        {"expires_at": "never"},
+    ],
+)
+def test_secrets_of_messages_have_limits(tmp_path: Path, good: bytes, change: dict[str, Any]) -> None:
+    row = {
+        "chat": "c", "sender": "s", "message_id": "1", "wire_sender": "w", "secret": b64(b"Z" * 32), "message_ts": 1,
+        "expires_at": None,
+    }  # fmt: skip
+    parts = Taken.apart(good)
+    name = f"{PLACE}/secrets.jsonl"
+    parts.members[name] = json.dumps(row).encode() + b"\n"
+    with opened(parts.together(), tmp_path) as found:
+        assert found.check_rows(SESSION_ID)["secrets.jsonl"] == 1
+    parts.members[name] = json.dumps(row | change).encode() + b"\n"
+    with opened(parts.together(), tmp_path) as found:
+        with pytest.raises(ArchiveError) as refusal:
+            found.check_rows(SESSION_ID)
+        assert (refusal.value.code, refusal.value.item) == ("json_invalid", name)
+        assert b64(b"Z" * 32) not in str(refusal.value)
 
 
 def test_brackets_in_texts_are_no_depth(tmp_path: Path) -> None:

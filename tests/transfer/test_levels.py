@@ -27,6 +27,7 @@ from tests.transfer.samples import (
     content_of,
 )
 from waD.messaging import kinds
+from waD.store.model import SecretRow
 from waD.transfer import age_header
 from waD.transfer.archive import file_name
 from waD.transfer.levels import Verdict, verify_file
@@ -57,6 +58,14 @@ def verdict(path: Path, level: int = 2, key: Key | None = KEY) -> Verdict:
 
 def codes(found: Verdict) -> list[str]:
     return [note.code for note in found.report.notes]
+
+
+def test_secrets_of_messages_are_counted(tmp_path: Path) -> None:
+    kept = SecretRow(chat="c", sender="s", message_id="1", wire_sender="w", secret=bytes(32), message_ts=NOW)
+    path = saved(tmp_path, archive_of(content_of(SAMPLE.state, secrets=[kept] * 2), tmp_path))
+    assert "message-secret" not in verdict(path, 0).counts
+    for level in (1, 2):
+        assert verdict(path, level).counts == SAMPLE.state.counts() | {"message-secret": 2}
 
 
 def test_a_sound_backup_at_every_level(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.transfer.baileys import samples
 from tests.transfer.whatsmeow.databases import JID, original
 from waD.messaging import kinds
+from waD.store.model import SecretRow
 from waD.store.opening import open_engine
 from waD.store.store import Parts, StoreSettings
 from waD.transfer.archive_reading import open_archive
@@ -93,6 +94,8 @@ def test_a_session_is_read_and_packed_for_a_move(tmp_path: Path) -> None:
     samples.write(tmp_path / "auth", samples.files())
     found = read(parse_source(str(tmp_path / "auth")), STOPPED, samples.NOW_MS)
     assert found.state is not None
+    kept = SecretRow(chat="c", sender="s", message_id="1", wire_sender="w", secret=bytes(32), message_ts=5)
+    found.state = AuthState(found.state.creds, found.state.items, (kept,))
     with (tmp_path / "archive").open("w+b") as file:
         pack(file, found.state, "alerts", "waD 1", samples.NOW_MS, tmp_path)
         file.seek(0)
@@ -100,6 +103,7 @@ def test_a_session_is_read_and_packed_for_a_move(tmp_path: Path) -> None:
             (listed,) = archive.manifest.sessions
             session = archive.session(listed.id)
             assert (archive.manifest.final, listed.name) == (True, "alerts")
+            assert [*archive.secrets(listed.id)] == [kept]
     assert {name: item.document for name, item in session.items.items()} == dict(found.state.items)
     assert session.creds == found.state.creds.serialize()
 

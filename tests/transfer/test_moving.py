@@ -25,7 +25,7 @@ from waD.store.engine import (
     UpdateSession,
 )
 from waD.store.errors import LeaseLost, SessionLeased, StoreError
-from waD.store.model import MessageRow, OutboxRow, SessionRow
+from waD.store.model import MessageRow, OutboxRow, SecretRow, SessionRow
 from waD.store.opening import open_engine
 from waD.store.postgres.settings import PostgresSettings
 from waD.store.sql.moving import TABLES
@@ -88,6 +88,13 @@ def message(number: int) -> MessageRow:
     )  # fmt: skip
 
 
+def secret(number: int, **more: Any) -> SecretRow:
+    return SecretRow(
+        chat=CHAT, sender=CHAT, message_id=f"M{number:05}", wire_sender=CHAT, message_ts=NOW + number,
+        **{"secret": bytes([number]) * 32, "expires_at": None if number % 2 else NOW + 90} | more,
+    )  # fmt: skip
+
+
 def outgoing(number: int, **more: Any) -> OutboxRow:
     return OutboxRow(
         client_ref=f"ref{number}",
@@ -113,6 +120,8 @@ def fill(engine: Engine, sample: Sample = SAMPLE, *, messages: int = 7) -> Sessi
     unit.enqueue(outgoing(2, state="sending", stanza=b"encrypted", attempts=1))
     unit.keep_plaintext(CHAT, "O9", b"what was sent")
     unit.journal(CHAT, CHAT, "M00001", bytes(range(32)))
+    for number in range(4):
+        unit.keep_secret(secret(number))
     do(engine, CommitUnit(owned.id, owned.lease_token, unit))
     do(engine, ReleaseLease(owned.id, owned.lease_token))
     row = engine.session(owned.id)
@@ -193,6 +202,7 @@ def test_everything_arrives_and_the_source_cannot_start(source: Engine, target: 
     assert there.auth_epoch == row.auth_epoch + 1
     assert [one.state for one in target.outbox(there.id, ["queued", "sending"], 10)] == ["queued", "sending"]
     assert target.plaintext(there.id, "O9") == [(CHAT, b"what was sent")]
+    assert target.secrets(there.id, ("", "", ""), 10)[0] == [secret(number) for number in range(4)]
     assert target.move_note(f"move.arriving.{there.id}") is None
     left = source.session(NAME)
     assert left is not None
@@ -214,7 +224,8 @@ def test_the_same_command_after_the_end_says_where_it_is(source: Engine, target:
 
 STEPS = (
     "move.staged", "move.page.whatsapp_messages", "move.page.wa_events", "move.page.wa_outbox",
-    "move.page.wa_retry_buffer", "move.page.wa_inbound_buffer", "move.copied", "move.written", "move.departed",
+    "move.page.wa_retry_buffer", "move.page.wa_inbound_buffer", "move.page.wa_message_secrets",
+    "move.copied", "move.written", "move.departed",
 )  # fmt: skip
 
 

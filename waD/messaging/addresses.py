@@ -100,6 +100,7 @@ class Addresses:
 
     async def _move(self, unit: Unit, pn: JID, lid: JID) -> None:
         """Merge records under the LID (chapter 03 §4.1, row *ours*) and re-key rows."""
+        await self._records.adopt(lid.user, unit)
         for domain, separator in ((DOMAIN_PN, "."), (DOMAIN_HOSTED_PN, f"_{DOMAIN_HOSTED_PN}.")):
             prefix = f"{pn.user}{separator}"
             for key in await self._state.item_keys(kinds.SESSION, prefix, unit):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from waD.events import model as events
+from waD.messaging import message_secrets
 from waD.messaging.content import parse
 from waD.messaging.context import Context
 from waD.messaging.incoming_content import Description, describe
@@ -80,7 +81,8 @@ class Changing:
     ) -> None:
         """The edit came first, or the message before this device was linked: what it says now is what counts."""
         description.content = description.content | {"edited": True}
-        await self._recorder.record(unit, incoming, place, description, edited.SerializeToString(), None)
+        raw, _ = message_secrets.split(edited, edited.SerializeToString())
+        await self._recorder.record(unit, incoming, place, description, raw, None)
         unit.update_message(str(place.chat), str(place.sender), place.message_id, edited_at=edited_at)
 
     async def revoke(
@@ -158,10 +160,10 @@ def _may_edit(row: MessageRow, incoming: Incoming, edited_at: int) -> bool:
 
 
 def _with_context_of(edited: Message, raw: bytes | None) -> bytes:
-    """The new content with the secret of the first one, which later reactions and votes need (§10.3)."""
+    """The new content with what the first one says about itself, but for the secret, which has a place of its own."""
     before = parse(raw or b"") or Message()
     merged = Message()
     merged.CopyFrom(edited)
     if before.HasField("messageContextInfo") and not edited.HasField("messageContextInfo"):
         merged.messageContextInfo.CopyFrom(before.messageContextInfo)
-    return merged.SerializeToString()
+    return message_secrets.split(merged, merged.SerializeToString())[0]

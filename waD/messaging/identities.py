@@ -116,6 +116,8 @@ class Identities:
         """Archive the current sessions with all devices of a person but one; says whether there were any."""
         found = False
         for form in await self._context.addresses.spellings(user.account, unit):
+            if form.is_lid:
+                await self._records.adopt(form.user, unit)
             for infix in _DOMAINS_OF[form.is_lid]:
                 prefix = f"{form.user}{infix}."
                 for key in await self._context.state.item_keys(kinds.SESSION, prefix, unit):

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import structs
 
 from waD.link import acks
+from waD.messaging import message_secrets
 from waD.messaging.addresses import MappingSource
 from waD.messaging.asking import Asking
 from waD.messaging.changing import Changing
@@ -177,7 +178,8 @@ class Inbound:
         else:
             description = describe(message) if not incoming.peer else None
         if description is not None:
-            await self._record(unit, incoming, place, description, raw)
+            raw, secret = message_secrets.split(message, raw)
+            await self._record(unit, incoming, place, description, raw, secret)
 
     def _own_content(self, incoming: Incoming, part: Part) -> Part | None:
         """Open the copy of an own message; None for what may not be sent in this form (§6.5)."""
@@ -214,11 +216,17 @@ class Inbound:
         return structs.replace(place, chat=chat, wire_chat=named.account)
 
     async def _record(
-        self, unit: Unit, incoming: Incoming, place: Place, description: Description, raw: bytes
+        self,
+        unit: Unit,
+        incoming: Incoming,
+        place: Place,
+        description: Description,
+        raw: bytes,
+        secret: bytes | None,
     ) -> None:
         for one in await self._places(unit, incoming, place):
             known = await self._recorder.known(unit, one)
-            await self._recorder.record(unit, incoming, one, description, raw, known)
+            await self._recorder.record(unit, incoming, one, description, raw, known, secret)
             resolved = known is not None and known.kind == UNDECRYPTABLE
             if resolved or incoming.retry_count:
                 await self._asking.resolved(unit, one)

@@ -20,6 +20,8 @@ MAX_MENTIONS: Final = 1024
 MAX_OPTIONS: Final = 64
 MAX_CONTACTS: Final = 256
 UNSUPPORTED: Final = "unsupported"
+FORWARDED: Final = "forwardingScore"
+"""What is in the content of a forwarded message, and of no other."""
 
 NO_CONTENT: Final = frozenset(
     {
@@ -257,7 +259,7 @@ def _add_context(description: Description, value: Any) -> None:
     if mentions:
         more["mentions"] = mentions
     if context.isForwarded:
-        more["forwardingScore"] = context.forwardingScore
+        more[FORWARDED] = context.forwardingScore
     if context.expiration:
         more["expiresAfter"] = context.expiration
     if more:

@@ -34,5 +34,8 @@ SENDER_KEY_MEMORY: Final = "sender-key-memory"
 """Devices that have our sender key, by group; kept as imported."""
 TRUSTED_CONTACT: Final = "tc-token"
 """Privacy token of a person, by the canonical bare address; kept as imported."""
+BARE_LIDS: Final = "bare-lids"
+"""By the key `baileys`: `true` when sessions and identities of LID users may be filed without the LID's domain, like
+those of phone numbers, as Baileys before 7.0 did; see `waD.messaging.records`."""
 RESTORE_POINT: Final = "restore-point"
 """By the key `last`: when the state was put in place from an older one and when that was saved, Unix milliseconds."""

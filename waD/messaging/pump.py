@@ -17,13 +17,15 @@ from waD.crashpoints import crashpoint
 from waD.e2ee.errors import SignalError
 from waD.link.errors import Disconnected, LinkError, RequestError
 from waD.link.stanzas import Requester
+from waD.messaging import message_secrets
 from waD.messaging.context import Context
 from waD.messaging.encrypting import Encryptor, Missing, NoDevices
 from waD.messaging.outcome import REFUSED, fail
 from waD.messaging.pace import Pace
 from waD.messaging.preparing import RATE_LIMIT, Hopeless, Preparer, passes
 from waD.messaging.recipients import NoWireAddress, known, wire_address
-from waD.messaging.submitting import BY_NUMBER, build
+from waD.messaging.submitting import BY_NUMBER, KIND_TEXT, build
+from waD.proto.e2e_pb2 import Message
 from waD.store.errors import StoreError
 from waD.store.model import OutboxRow
 from waD.store.unit import Unit
@@ -279,7 +281,17 @@ class Pump:
             written_at=self._context.now_ms(),
         )
         unit.keep_plaintext(row.chat, row.message_id, message.SerializeToString())
+        self._keep_secret(unit, row, wire, message)
         return node
+
+    def _keep_secret(self, unit: Unit, row: OutboxRow, wire: JID, message: Message) -> None:
+        """With the own address as the recipient gets to see it, which may be another one each time."""
+        account, now_ms = self._context.account, self._context.now_ms()
+        author = account.own_lid if wire.is_lid else account.own_pn
+        if author is not None:
+            key = (row.chat, str(account.own), row.message_id)
+            secret = message.messageContextInfo.messageSecret
+            message_secrets.keep(unit, key, secret, author=author, kind=KIND_TEXT, ts=now_ms, now_ms=now_ms)
 
     def _admit(self, row: OutboxRow, missing: Missing, turn: _Turn) -> None:
         """Let a conversation ask the server, when it is its turn."""

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from waD.events import model as events
+from waD.messaging import message_secrets
 from waD.messaging.context import Context
 from waD.messaging.incoming_content import Description
 from waD.messaging.message_keys import Key, author_of, parse_jid
@@ -61,8 +62,12 @@ class Recorder:
         description: Description,
         raw: bytes,
         known: MessageRow | None,
+        secret: bytes | None = None,
     ) -> None:
-        """Add a message, or resolve the placeholder that stands for it; a message that is known stays as it is."""
+        """Add a message, or resolve the placeholder that stands for it; a message that is known stays as it is.
+
+        `secret` is the message's, which is kept beside it; `raw` does not have it.
+        """
         if known is not None and known.kind != UNDECRYPTABLE:
             return
         row = await self._row(unit, incoming, place, description, raw)
@@ -70,6 +75,10 @@ class Recorder:
             # The placeholder may be filed under an older spelling.
             row = structs.replace(row, chat=known.chat, sender=known.sender, ts=known.ts)
         await self._put(unit, incoming, row, resolved=known is not None)
+        if secret is not None and message_secrets.belongs(description):
+            key, author = (row.chat, row.sender, row.message_id), incoming.sender.account
+            now_ms = self._context.now_ms()
+            message_secrets.keep(unit, key, secret, author=author, kind=row.kind, ts=row.ts, now_ms=now_ms)
 
     async def placeholder(self, unit: Unit, incoming: Incoming, place: Place, why: dict[str, Any]) -> None:
         """Show that there is a message that cannot be read, unless its author wants that hidden."""

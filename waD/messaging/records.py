@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from waD.e2ee.address import SignalAddress
+from waD.e2ee.address import DOMAIN_LID, DOMAIN_PN, SignalAddress
 from waD.e2ee.errors import SignalError
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.record import SessionRecord
-from waD.e2ee.session import archive_current
+from waD.e2ee.session import archive_current, merge
 from waD.link.prekeys import OneTimePreKey
 from waD.messaging import kinds
 from waD.messaging.values import decode_identity, encode_identity
@@ -20,6 +20,7 @@ from waD.store.unit import Unit
 from waD.wire.jid import JID
 
 RESTORE_POINT_KEY: Final = "last"
+BARE_LIDS_KEY: Final = "baileys"
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,55 @@ class Records:
         Raises:
             SignalError: the stored record is damaged.
         """
-        return await self._state.record(kinds.SESSION, address.text, SessionRecord.parse, unit)
+        found = await self._state.record(kinds.SESSION, address.text, SessionRecord.parse, unit)
+        if found is None and (key := await self._bare(kinds.SESSION, address, unit)) is not None:
+            found = await self._state.record(kinds.SESSION, key, SessionRecord.parse, unit)
+        return found
+
+    async def _bare(self, kind: str, address: SignalAddress, unit: Unit | None) -> str | None:
+        """Where what is missing under an address is, when the store that it came from left out the domain of LIDs.
+
+        With a unit it is moved; without one it is only looked at (chapter 08 §2.7).
+        """
+        if address.domain != DOMAIN_LID:
+            return None
+        if await self._state.item(kinds.BARE_LIDS, BARE_LIDS_KEY, unit) is None:
+            return None
+        bare = SignalAddress(address.user, DOMAIN_PN, address.device).text
+        if await self._state.item(kind, bare, unit) is None:
+            return None
+        if unit is None:
+            return bare
+        await self.adopt(address.user, unit)
+        return address.text
+
+    async def adopt(self, lid_user: str, unit: Unit) -> None:
+        """Move everything of a LID's devices that is filed without its domain; what is in place wins.
+
+        It cannot be told apart from that of a phone number before somebody asks for the LID.
+        """
+        if await self._state.item(kinds.BARE_LIDS, BARE_LIDS_KEY, unit) is None:
+            return
+        for key in await self._state.item_keys(kinds.IDENTITY, f"{lid_user}.", unit):
+            stored = await self._state.item(kinds.IDENTITY, key, unit)
+            new = SignalAddress(lid_user, DOMAIN_LID, SignalAddress.parse(key).device).text
+            if stored is not None and await self._state.item(kinds.IDENTITY, new, unit) is None:
+                unit.put(kinds.IDENTITY, new, stored)
+            unit.delete(kinds.IDENTITY, key)
+        for key in await self._state.item_keys(kinds.SESSION, f"{lid_user}.", unit):
+            await self._adopt_session(key, lid_user, unit)
+
+    async def _adopt_session(self, key: str, lid_user: str, unit: Unit) -> None:
+        new = SignalAddress(lid_user, DOMAIN_LID, SignalAddress.parse(key).device).text
+        try:
+            old = await self._state.record(kinds.SESSION, key, SessionRecord.parse, unit)
+            merged = merge(await self._state.record(kinds.SESSION, new, SessionRecord.parse, unit), old)
+        except SignalError:
+            _log.error("a stored session record is damaged and was left as it is")
+            return
+        if merged is not None:
+            unit.put(kinds.SESSION, new, merged)
+        unit.delete(kinds.SESSION, key)
 
     def put_session(self, unit: Unit, address: SignalAddress, record: SessionRecord) -> None:
         """Replace a pairwise record."""
@@ -78,6 +127,8 @@ class Records:
             ValueDamaged: the stored key is damaged.
         """
         stored = await self._state.item(kinds.IDENTITY, address.text, unit)
+        if stored is None and (key := await self._bare(kinds.IDENTITY, address, unit)) is not None:
+            stored = await self._state.item(kinds.IDENTITY, key, unit)
         return None if stored is None else decode_identity(stored)
 
     def put_identity(self, unit: Unit, address: SignalAddress, key: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from waD.messaging import message_secrets
 from waD.messaging.content import (
     ID_RANDOM_LENGTH,
     SECRET_LENGTH,
@@ -139,7 +140,7 @@ class Submitter:
             kind=KIND_TEXT,
             body=row.payload["text"],
             content=content or None,
-            raw=message.SerializeToString(),
+            raw=message_secrets.split(message, message.SerializeToString())[0],
             wire_chat=str(wire),
         )
 

@@ -38,6 +38,8 @@ MESSAGES_KEPT: Final = 20_000
 MAX_RETRIES: Final = 5
 ID_PREFIX: Final = "3EB0"
 ID_BYTES: Final = 9
+SECRET_LENGTH: Final = 32
+"""Of what comes with each message, for votes on it and edits (chapter 04 §9.1)."""
 HISTORY_PER_CHAT: Final = 50
 _STATUS_OF: Final = {
     None: DELIVERED,
@@ -107,7 +109,9 @@ class Phone:
         if quote and quoted is None:
             raise SandboxError(f"there is no message {quote} in the chat with {to.number}", 404)
         author = "" if quoted is None else str((self.account if quoted.from_me else to).lid_jid)
-        return self.send(to, text_message(text, quoted, author), message_id=message_id)
+        message = text_message(text, quoted, author)
+        message.messageContextInfo.messageSecret = self._world.random(SECRET_LENGTH)
+        return self.send(to, message, message_id=message_id)
 
     def send(self, to: Account, message: Message, *, message_id: str | None = None) -> ChatMessage:
         """Encrypt a message for each device and send it; what is returned shows the server's answer."""

@@ -178,12 +178,13 @@ class AuthKeeper:
             return _restored(taken, plan, name, "" if row is None else row.id, done=False)
         await self._store.create_session(name)
         row, entry = await self._roster.find(name)
-        work = partial(restoring.apply, taken, entry.supervisor.state)
+        spool = self._spool.prepare()
+        work = partial(restoring.apply, taken, file, spool, entry.supervisor.state)
         done = await at_rest(self._store, row, entry, work)
         for twin in await restoring.locked_twins(taken):
             if twin.desired_state != "retired":
                 await self._backups.retire(twin)
-        held, messages = await restoring.add_rows(taken, file, self._spool.prepare(), entry.supervisor.state)
+        held, messages = await restoring.add_rows(taken, file, spool, entry.supervisor.state)
         self._spool.discard(order.id)
         result = _restored(taken, plans.done(done.revival, order.mode), row.name, row.id, done=True)
         return msgspec.structs.replace(

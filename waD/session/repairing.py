@@ -237,16 +237,18 @@ class Repair:
             known = await canonical(self._context, person, unit)
             items: list[str] = []
             for form in {person, *await self._context.addresses.spellings(known, unit)}:
-                for key in await self._session_keys(form):
+                if form.is_lid:
+                    await self._context.records.adopt(form.user, unit)
+                for key in await self._session_keys(form, unit):
                     unit.delete(kinds.SESSION, key)
                     unit.delete(kinds.RETRY, RECREATED + key)
                     items.append(f"{kinds.SESSION}/{key}")
             return await self._commit(unit, sorted(items), str(known))
 
-    async def _session_keys(self, person: JID) -> list[str]:
+    async def _session_keys(self, person: JID, unit: Unit | None = None) -> list[str]:
         """Keys of the sessions with all devices of a person under one of its addresses, hosted ones included."""
         owner = f"{person.user}@{LID if person.is_lid else PN}"
-        found = await self._state.item_keys(kinds.SESSION, person.user)
+        found = await self._state.item_keys(kinds.SESSION, person.user, unit)
         return [key for key in found if repairs.person_of(key) == owner]
 
     async def _reset_sender_key(self, group: JID) -> RepairResult:

@@ -116,12 +116,15 @@ class Restoring:
         exact = await self.is_exact(taken)
         return plans.plan(taken.state, self._order.mode, exact=exact)
 
-    async def apply(self, taken: Taken, state: SessionState) -> RestoreDone:
+    async def apply(self, taken: Taken, file: BinaryIO, directory: Path, state: SessionState) -> RestoreDone:
         """Exchange the state; the session is at rest.
+
+        Secrets of messages come first, since a state that goes on exactly is restored only once; they are of no use to
+        anybody but the messages that they belong to.
 
         Raises:
             RestoreRefused: something would be destroyed; nothing was changed.
-            StoreError: nothing was changed.
+            ArchiveError, StoreError: nothing was changed, but for secrets that were added.
         """
         async with state.lock:
             row = await self._store.session(state.session_id)
@@ -137,6 +140,7 @@ class Restoring:
                 "restoredVersion": taken.session.listed.version,
                 "peers": revival.peers,
             }
+            await self._add_secrets(taken, file, directory, state)
             crashpoint("restore.before_commit")
             restored = await state.restore_auth(
                 revival.creds.serialize(),
@@ -148,6 +152,12 @@ class Restoring:
             )
         crashpoint("restore.after_commit")
         return RestoreDone(revival, restored)
+
+    async def _add_secrets(self, taken: Taken, file: BinaryIO, directory: Path, state: SessionState) -> None:
+        """Of two for one message the newer one stays (chapter 08 §7.5)."""
+        async with _reading(file, directory) as archive:
+            async for found in _pages(archive.secrets(taken.session.listed.id)):
+                await state.merge_secrets(found)
 
     def _revive(self, taken: Taken, local: AuthState | None) -> Revival:
         return reviving.revive(

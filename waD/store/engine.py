@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from msgspec import Struct
 
 from waD.store.errors import StoreError
-from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
+from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SecretRow, SessionRow
 from waD.store.phases import Phase
 from waD.store.unit import Committed, Unit
 
@@ -484,6 +484,21 @@ class Engine(Protocol):
 
     def plaintext(self, session_id: str, message_id: str) -> list[tuple[str, bytes]]:
         """What was sent under that id: (chat, plaintext)."""
+        ...
+
+    def message_secrets(
+        self, session_id: str, chats: Sequence[str], senders: Sequence[str], message_id: str
+    ) -> list[SecretRow]:
+        """Secrets of a message id, in these spellings of its chat and its author; a damaged one is left out."""
+        ...
+
+    def secrets(
+        self, session_id: str, after: tuple[str, str, str], limit: int
+    ) -> tuple[list[SecretRow], tuple[str, str, str] | None]:
+        """Secrets of messages behind (chat, author, message id), in this order, and the key of the last one.
+
+        The key is None when there are none; damaged ones are left out.
+        """
         ...
 
     def journal_seen(self, session_id: str, chat: str, sender: str, message_id: str) -> list[bytes]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from waD.store.phases import Phase
 
@@ -155,3 +155,28 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"OutboxRow(seq={self.seq}, message_id={self.message_id}, state={self.state})"
+
+
+SECRET_LENGTH: Final = 32
+_Address = Annotated[str, Meta(min_length=1, max_length=256)]
+_Name = Annotated[str, Meta(min_length=1, max_length=255)]
+_Moment = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class SecretRow(Struct, frozen=True, kw_only=True):
+    """The secret of a message, which its add-ons are encrypted with (chapter 04 §10).
+
+    `chat` and `sender` are canonical bare addresses; `wire_sender` is the author's bare address as the stanza spelt
+    it, which the keys of add-ons are made from. `expires_at`: when it goes; None for never.
+    """
+
+    chat: _Address
+    sender: _Address
+    message_id: _Name
+    wire_sender: _Address
+    secret: Annotated[bytes, Meta(min_length=SECRET_LENGTH, max_length=SECRET_LENGTH)]
+    message_ts: _Moment
+    expires_at: _Moment | None = None
+
+    def __repr__(self) -> str:
+        return f"SecretRow(message_id={self.message_id})"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import trio
 
 from waD.store.ahead import Ahead, gather
-from waD.store.engine import CommitUnit, ResetAuth, RestoreAuth, Restored
+from waD.store.engine import CommitUnit, CopyRows, ResetAuth, RestoreAuth, Restored
 from waD.store.errors import StoreError
-from waD.store.model import MessageRow, OutboxRow, SessionRow
-from waD.store.unit import Committed, ItemKey, ItemValue, Record, Unit
+from waD.store.model import MessageRow, OutboxRow, SecretRow, SessionRow
+from waD.store.sql import message_secrets
+from waD.store.sql.moving import secret_values
+from waD.store.unit import Committed, ItemKey, ItemValue, KeepSecret, Record, Unit
 
 if TYPE_CHECKING:
     from waD.store.store import Store
@@ -161,6 +163,18 @@ class SessionState:
         self._creds, self._fault, self._epoch = creds, None, done.epoch
         return done
 
+    async def merge_secrets(self, rows: Sequence[SecretRow]) -> None:
+        """Add secrets of messages from elsewhere; of two for one message the newer one stays.
+
+        Raises:
+            LeaseLost: the session has another owner.
+            StoreError: none was added.
+        """
+        values = [secret_values(row) for row in rows]
+        await self._store.write(
+            CopyRows(self.session_id, self.row.lease_token, message_secrets.TABLE, values)
+        )
+
     async def reload(self) -> None:
         """Read anew what is kept in memory: the state is read from the other representation now.
 
@@ -300,6 +314,20 @@ class SessionState:
         """What we sent under that id in one of these spellings of a chat."""
         found = dict(await self._store.read(self._engine.plaintext, self.session_id, message_id))
         return next((found[chat] for chat in chats if chat in found), None)
+
+    async def message_secret(
+        self, chats: Collection[str], senders: Collection[str], message_id: str, unit: Unit | None = None
+    ) -> SecretRow | None:
+        """The secret of a message, with the unit's own changes; chat and author in all their spellings.
+
+        Of several, which only several spellings can have, the newest.
+        """
+        where = (self.session_id, [*chats], [*senders], message_id)
+        found = await self._store.read(self._engine.message_secrets, *where)
+        for step in () if unit is None else unit.steps:
+            if isinstance(step, KeepSecret) and step.row.message_id == message_id:
+                found += [step.row] if step.row.chat in chats and step.row.sender in senders else []
+        return max(found, key=lambda row: row.message_ts, default=None)
 
     async def find_message(
         self, message_id: str, chat: str | None = None, unit: Unit | None = None

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
-from waD.store.model import EventRow, MessageRow, OutboxRow
+from waD.store.model import EventRow, MessageRow, OutboxRow, SecretRow
 
 
 @runtime_checkable
@@ -71,6 +71,12 @@ class KeepPlaintext(Struct, frozen=True):
     plaintext: bytes
 
 
+class KeepSecret(Struct, frozen=True):
+    """Keep the secret of a message; of two for one message that of the newer one stays."""
+
+    row: SecretRow
+
+
 class Journal(Struct, frozen=True):
     """Remember that a stanza was handled, to recognise it when it comes again (chapter 03 §8.4)."""
 
@@ -110,6 +116,7 @@ Step: TypeAlias = (
     | Enqueue
     | ChangeOutbox
     | KeepPlaintext
+    | KeepSecret
     | Journal
     | MovePerson
     | Tally
@@ -211,6 +218,10 @@ class Unit:
     def keep_plaintext(self, chat: str, message_id: str, plaintext: bytes) -> None:
         """Keep a sent plaintext for retries."""
         self.steps.append(KeepPlaintext(chat, message_id, plaintext))
+
+    def keep_secret(self, row: SecretRow) -> None:
+        """Keep the secret of a message, for its add-ons."""
+        self.steps.append(KeepSecret(row))
 
     def journal(self, chat: str, sender: str, message_id: str, cipher_sha: bytes) -> None:
         """Remember a handled stanza."""

@@ -141,7 +141,7 @@ class SessionContent:
         owner: who the session belongs to.
         checksum: 32 bytes that the documents must have together, None to take what they have.
         phase_log: newest rows of the phase log.
-        secrets: rows of message secrets.
+        secrets: of messages, each a `SecretRow`.
         outbox: rows of the outbox, None to leave it out.
         history: rows by table.
     """

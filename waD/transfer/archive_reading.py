@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 import msgspec
 
 from waD.store import checksum
-from waD.store.model import SessionRow
+from waD.store.model import SecretRow, SessionRow
 from waD.transfer import archive, sealing, tar
 from waD.transfer.archive import ArchiveError, Manifest, ManifestSession, SessionDocument, StoredItem
 from waD.transfer.documents import canonical_of, decoded
@@ -123,9 +123,9 @@ class Archive:
         _check_promises(found, place)
         return found
 
-    def secrets(self, session_id: str, kind: type[T]) -> Iterator[T]:
-        """Rows of message secrets, each as a `kind`; raises ArchiveError for one that is none."""
-        return self._rows(f"sessions/{session_id}/{archive.SECRETS}", kind)
+    def secrets(self, session_id: str) -> Iterator[SecretRow]:
+        """Secrets of messages; raises ArchiveError for what is none."""
+        return self._rows(f"sessions/{session_id}/{archive.SECRETS}", SecretRow)
 
     def outbox(self, session_id: str, kind: type[T]) -> Iterator[T]:
         """Rows of the outbox, if it is in; raises ArchiveError."""
@@ -146,11 +146,17 @@ class Archive:
                 yield from self._rows(name, kind)
 
     def check_rows(self, session_id: str) -> dict[str, int]:
-        """Read the rows of secrets, outbox and history; how many there are by member. Raises ArchiveError."""
+        """Read the rows of secrets, outbox and history; how many there are by member.
+
+        Raises:
+            ArchiveError: one is none, or a secret is outside of its limits.
+        """
         place = f"sessions/{session_id}/"
         others = [name for name in self._of(place) if name.endswith(".jsonl")]
         return {
-            name.removeprefix(place): sum(1 for _ in self._rows(name, dict))
+            name.removeprefix(place): sum(
+                1 for _ in self._rows(name, SecretRow if name == f"{place}{archive.SECRETS}" else dict)
+            )
             for name in others
             if _ITEMS.fullmatch(name.removeprefix(place)) is None
         }

@@ -19,7 +19,7 @@ import msgspec
 import pyrage
 
 from waD.store.errors import StoreDamaged
-from waD.store.model import EventRow, MessageRow, OutboxRow, SessionRow
+from waD.store.model import EventRow, MessageRow, OutboxRow, SecretRow, SessionRow
 from waD.transfer.archive import SessionContent, StoredItem
 from waD.transfer.archive_reading import open_archive
 from waD.transfer.archive_writing import About, write_archive
@@ -29,7 +29,7 @@ from waD.transfer.verify import read_credentials, verify
 
 PAGE: Final = 500
 PHASE_ROWS: Final = 10
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 CHUNK: Final = 1 << 20
 OUTBOX_STATES: Final = ("queued", "held", "sending")
 MAX_OUTBOX: Final = 1_000_000
@@ -56,6 +56,12 @@ class View(Protocol):
 
     def phase_log(self, session_id: str, limit: int) -> list[dict[str, Any]]:
         """The newest phase changes."""
+        ...
+
+    def secrets(
+        self, session_id: str, after: tuple[str, str, str], limit: int
+    ) -> tuple[list[SecretRow], tuple[str, str, str] | None]:
+        """Secrets of messages behind a key, in order, and the last key."""
         ...
 
     def outbox(self, session_id: str, states: Sequence[str], limit: int) -> list[OutboxRow]:
@@ -206,11 +212,19 @@ def _content(view: View, name: str, order: Order) -> SessionContent:
             for (kind, key), (version, document) in sorted(state.items.items())
         ],
         phase_log=view.phase_log(row.id, PHASE_ROWS),
+        secrets=_secrets(view, row.id),
         outbox=_outbox(view, row.id) if order.outbox else None,
         history={"messages": _messages(view, row.id), "events": _events(view, row.id)}
         if order.history
         else {},
     )
+
+
+def _secrets(view: View, session_id: str) -> Iterator[Any]:
+    after: tuple[str, str, str] | None = ("", "", "")
+    while after is not None:
+        page, after = view.secrets(session_id, after, PAGE)
+        yield from map(msgspec.to_builtins, page)
 
 
 def _outbox(view: View, session_id: str) -> Iterator[Any]:

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, Final
 
 from waD.link.credentials import Credentials
 from waD.transfer import age_header, sealing
-from waD.transfer.archive import CANNOT_CHECK, ArchiveError, ManifestSession
+from waD.transfer.archive import CANNOT_CHECK, SECRETS, ArchiveError, ManifestSession
 from waD.transfer.archive_reading import Archive, ArchivedSession, open_archive
 from waD.transfer.retention import parse_name
-from waD.transfer.state import AuthState, Note, Report
+from waD.transfer.state import MESSAGE_SECRET, AuthState, Note, Report
 from waD.transfer.verify import CRYPTOGRAPHY, STRUCTURE, read_credentials, verify
 
 ENVELOPE: Final = 0
@@ -32,7 +32,7 @@ class Verdict:
     Attributes:
         level: that was asked for.
         report: errors and warnings.
-        counts: items by kind, of all sessions.
+        counts: items by kind, of all sessions; secrets of messages from level 1 on.
         versions: of the format, the schema, and the program that wrote it.
         sessions: what is in it, as in the manifest.
         sha256: of the file, in hex; None unless all of it was read.
@@ -126,7 +126,9 @@ def verify_open(archive: Archive, level: int, now_ms: int, verdict: Verdict) -> 
             verdict.counts[kind] = verdict.counts.get(kind, 0) + count
         if level >= STRUCTURE:
             prefix = f"{listed.name}/" if len(manifest.sessions) > 1 else ""
-            _verify_session(archive, listed.id, level, now_ms, verdict.report, prefix)
+            secrets = _verify_session(archive, listed.id, level, now_ms, verdict.report, prefix)
+            if secrets:
+                verdict.counts[MESSAGE_SECRET] = verdict.counts.get(MESSAGE_SECRET, 0) + secrets
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -177,9 +179,10 @@ def _verify(
 
 def _verify_session(
     archive: Archive, session_id: str, level: int, now_ms: int, report: Report, prefix: str
-) -> None:
+) -> int:
+    """Check one session; returns how many secrets of messages are with it."""
     found = archive.session(session_id)
-    archive.check_rows(session_id)
+    rows = archive.check_rows(session_id)
     own = Report()
     state = auth_state(found, own)
     if state is not None:
@@ -188,6 +191,7 @@ def _verify_session(
     report.notes += [
         Note(note.severity, note.code, f"{prefix}{note.item}", note.detail) for note in own.notes
     ]
+    return rows.get(SECRETS, 0)
 
 
 def _check_row(found: ArchivedSession, creds: Credentials, report: Report) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from waD.link.credentials import Credentials
+from waD.store.model import SecretRow
 
+MESSAGE_SECRET: Final = "message-secret"  # noqa: S105 - what they are called
+"""What secrets of messages are called where items are counted; they are none."""
 Severity: TypeAlias = Literal["error", "warning"]
 
 
@@ -65,10 +68,12 @@ class AuthState:
     Attributes:
         creds: credentials.
         items: documents by kind (`waD.messaging.kinds`) and key.
+        secrets: of messages, of a state that comes from another program.
     """
 
     creds: Credentials
     items: Mapping[tuple[str, str], bytes]
+    secrets: tuple[SecretRow, ...] = ()
 
     def __repr__(self) -> str:
         return f"AuthState({len(self.items)} items)"

@@ -77,6 +77,7 @@ _KNOWN: Final = frozenset(
     {
         kinds.APP_STATE_KEY,
         kinds.APP_STATE_VERSION,
+        kinds.BARE_LIDS,
         kinds.DEVICES,
         kinds.IDENTITY,
         kinds.IDENTITY_CHANGE,

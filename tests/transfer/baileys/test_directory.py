@@ -60,8 +60,7 @@ def test_the_directory_may_be_a_link(account: Path, tmp_path: Path) -> None:
 
 def test_other_programs_files_are_ignored_and_strange_ones_told(account: Path) -> None:
     ignored = (
-        ".waha.session.config.json", "store.sqlite3", "store.sqlite3-wal", "store.json", "baileys_store.json",
-        "baileys_store_multi.json", "session-1.0.json.tmp",
+        ".waha.session.config.json", "store.sqlite3", "store.sqlite3-wal", "session-1.0.json.tmp",
     )  # fmt: skip
     for name in ignored:
         (account / name).write_text("{")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.transfer.whatsmeow.databases import BOB, CAROL, GROUP, JID, Database, random
+from tests.transfer.whatsmeow.databases import BOB, CAROL, GROUP, JID, NOW_MS, Database, random
 from waD.e2ee.curve import KeyPair, serialize_key
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.limits import MAX_PREKEY_ID
@@ -18,6 +18,7 @@ from waD.messaging import kinds
 from waD.messaging.values import decode_identity, decode_text
 from waD.transfer.lthash import lt_hash
 from waD.transfer.state import AuthState
+from waD.transfer.whatsmeow import rows
 
 BOB_NATIVE = "110000000000002_1.3"
 BOB_PN = "5511910000002:3"
@@ -461,7 +462,6 @@ def test_tokens_are_filed_under_the_person(database: Database) -> None:
 
 def test_what_is_not_taken_is_counted(database: Database) -> None:
     database.run(
-        ("INSERT INTO whatsmeow_message_secrets VALUES (?, 'c', 's', 'i', x'00')", (JID,)),
         ("INSERT INTO whatsmeow_retry_buffer VALUES (?, 'c', 'i', 'f', x'00', 1)", (JID,)),
         ("INSERT INTO whatsmeow_event_buffer VALUES (?, zeroblob(32), x'00', 1, 1)", (JID,)),
         ("INSERT INTO whatsmeow_chat_settings (our_jid, chat_jid) VALUES (?, 'c@g.us')", (JID,)),
@@ -471,10 +471,76 @@ def test_what_is_not_taken_is_counted(database: Database) -> None:
     assert told == {
         "whatsmeow_contacts": "4",
         "whatsmeow_chat_settings": "1",
-        "whatsmeow_message_secrets": "1",
         "whatsmeow_event_buffer": "1",
         "whatsmeow_retry_buffer": "1",
     }
+
+
+def put_secrets(database: Database, *rows: tuple[Any, ...]) -> None:
+    statement = "INSERT INTO whatsmeow_message_secrets VALUES (?, ?, ?, ?, ?)"
+    database.run(*((statement, (JID, *row)) for row in rows))
+
+
+def test_secrets_of_messages(database: Database) -> None:
+    pn, lid, group = "5511910000002@s.whatsapp.net", "110000000000002@lid", "120363000000000901@g.us"
+    database.run("DELETE FROM whatsmeow_message_secrets")
+    before = len(database.state().secrets)
+    put_secrets(
+        database,
+        (pn, pn, "A1", b"1" * 32),
+        (lid, lid, "A1", b"2" * 32),  # the same message under its other address, written later
+        (group, pn, "A2", b"3" * 32),
+        ("5511977777777@s.whatsapp.net", "5511977777777:4@s.whatsapp.net", "A3", b"4" * 32),
+    )
+    found = {(row.chat, row.sender, row.message_id): row for row in database.state().secrets}
+    other = "5511977777777@s.whatsapp.net"
+    assert before == 0
+    assert {key: row.secret[:1] for key, row in found.items()} == {
+        (lid, lid, "A1"): b"2",
+        (group, lid, "A2"): b"3",
+        (other, other, "A3"): b"4",
+    }
+    assert [found[group, lid, "A2"].wire_sender, found[other, other, "A3"].wire_sender] == [pn, other]
+    assert {(row.message_ts, row.expires_at) for row in found.values()} == {
+        (NOW_MS, NOW_MS + 90 * 86_400_000)
+    }
+
+
+def test_secrets_that_cannot_be_used(database: Database) -> None:
+    database.run("DELETE FROM whatsmeow_message_secrets")
+    good = "5511910000002@s.whatsapp.net"
+    put_secrets(
+        database,
+        ("nowhere", good, "A1", b"1" * 32),
+        (good, "", "A2", b"1" * 32),
+        (good, good, "A3", b"1" * 31),
+        (good, good, "A4", "1" * 32),
+        (good, good, "", b"1" * 32),
+        (good, good, "x" * 256, b"1" * 32),
+        (good, good, "a\x00b", b"1" * 32),
+        (good, good, b"A5", b"1" * 32),
+        (good, good, "A6", b"1" * 32),
+    )
+    state, report = database.load()
+    assert state is not None
+    assert [row.message_id for row in state.secrets] == ["A6"]
+    told = sorted(note.code for note in report.warnings if note.item.startswith("message-secret"))
+    assert told == ["item_unreadable"] * 6 + ["unknown_item"] * 2
+    assert "1" * 31 not in repr(report.notes)
+
+
+def test_of_too_many_secrets_the_newest_are_taken(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.run("DELETE FROM whatsmeow_message_secrets")
+    monkeypatch.setattr(rows, "MAX_SECRETS", 2)
+    chat = "5511910000002@s.whatsapp.net"
+    put_secrets(database, *((chat, chat, f"A{number}", b"1" * 32) for number in range(5)))
+    state, report = database.load()
+    assert state is not None
+    assert {row.message_id for row in state.secrets} == {"A3", "A4"}
+    (note,) = [note for note in report.warnings if note.item == "message-secret"]
+    assert (note.code, note.detail.split(" ")[0]) == ("not_taken", "3")
 
 
 def test_nothing_secret_is_shown(database: Database) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from waD.store.engine import EncryptAuth, RewrapAuth, Rewrapped
 from waD.store.errors import KekUnavailable
 from waD.store.model import SessionRow
-from waD.store.sql import auth
+from waD.store.sql import auth, message_secrets
 from waD.store.sql.database import Database, document
 from waD.store.sql.heads import Heads, as_stored
 from waD.store.sql.sealing import Closed, as_closed, encode, purpose
@@ -67,6 +67,7 @@ class Encrypting:
                 db, replace(at, cipher=cipher), creds, state.items, complete=bool(own.complete)
             )
         _close_messages(db, row.id, cipher)
+        message_secrets.recode(db, row.id, None, cipher)
         _close_seals(db, row, cipher)
         return at.version
 

@@ -6,15 +6,15 @@ version, and for whom; in the destination where it comes from, and how far it ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from waD.store.engine import CopyRows, Depart, Page, StageMove
 from waD.store.errors import LeaseLost
-from waD.store.model import SessionRow
-from waD.store.sql import rows
+from waD.store.model import SecretRow, SessionRow
+from waD.store.sql import message_secrets, rows
 from waD.store.sql.database import Database, Ms, document
 from waD.store.sql.heads import as_stored, encoded
 from waD.store.sql.writing import open_cipher
@@ -32,11 +32,15 @@ _DROP_NOTE: Final = "DELETE FROM wa_settings WHERE k=?"
 
 
 class _Table(NamedTuple):
-    """A table whose rows go along. `columns`: what kind of value each one has."""
+    """A table whose rows go along. `columns`: what kind of value each one has.
+
+    `purpose` is what a column of the kind `secret` is bound to, from the row.
+    """
 
     key: tuple[str, ...]
     columns: dict[str, str]
     conflict: str = " ON CONFLICT DO NOTHING"
+    purpose: Callable[[dict[str, Any]], str] = lambda row: f"retry:{row['message_id']}"
 
 
 _OUTBOX: Final = {
@@ -78,6 +82,15 @@ TABLES: Final[dict[str, _Table]] = {
     "wa_inbound_buffer": _Table(
         ("cipher_sha",),
         {"cipher_sha": "blob", "chat": "", "sender": "", "message_id": "", "inserted_at": "time"},
+    ),
+    message_secrets.TABLE: _Table(
+        ("chat", "sender", "message_id"),
+        {
+            "chat": "", "sender": "", "message_id": "", "wire_sender": "", "secret": "secret", "message_ts": "time",
+            "expires_at": "time",
+        },
+        message_secrets.NEWER_WINS,
+        lambda row: message_secrets.purpose(row["message_id"], row["wire_sender"]),
     ),
 }  # fmt: skip
 """In the order in which they are copied."""
@@ -122,7 +135,7 @@ def _open(spec: _Table, values: Sequence[Any], cipher: Cipher | None) -> tuple[A
         if cipher is not None and kind == "payload":
             row[name] = cipher.open("outbox", row["message_id"], 0, as_stored(value))
         elif cipher is not None and kind == "secret":
-            row[name] = cipher.open_blob(f"retry:{row['message_id']}", row[name])
+            row[name] = cipher.open_blob(spec.purpose(row), row[name])
     return tuple(row.values())
 
 
@@ -135,13 +148,18 @@ def _closed(spec: _Table, values: Sequence[Any], cipher: Cipher | None) -> tuple
         if cipher is not None and kind == "payload":
             value = cipher.close("outbox", row["message_id"], 0, value)
         elif cipher is not None and kind == "secret":
-            value = cipher.close_blob(f"retry:{row['message_id']}", value)
+            value = cipher.close_blob(spec.purpose(row), value)
         if kind in ("json", "payload"):
             value = document(value)
         elif kind == "time":
             value = Ms(value)
         row[name] = value
     return tuple(row.values())
+
+
+def secret_values(row: SecretRow) -> tuple[Any, ...]:
+    """A secret of a message as a row to copy."""
+    return tuple(getattr(row, name) for name in TABLES[message_secrets.TABLE].columns)
 
 
 def copy_rows(db: Database, job: CopyRows, vault: Vault | None) -> int:

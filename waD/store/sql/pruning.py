@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from waD.store.engine import Prune, Purge, Purged
 from waD.store.model import MESSAGES_PURGED, SessionRow
+from waD.store.sql import message_secrets
 from waD.store.sql.database import Database, Ms
 from waD.store.sql.heads import marks
 from waD.store.sql.writing import put_event
@@ -24,7 +25,7 @@ _FINISHED: Final = "state IN ('sent','failed','expired','cancelled')"
 
 
 def prune(db: Database, job: Prune) -> int:
-    """Remove events, finished rows of the outbox, and buffers; returns how many rows went."""
+    """Remove events, finished rows of the outbox, buffers and secrets of messages; returns how many rows went."""
     went = _delete(db, "wa_events", "id", f"at<? AND {_LASTING}", Ms(job.now_ms - job.event_age_ms))
     went += _prune_crowded(db, job.events_per_session)
     went += _delete(
@@ -35,7 +36,7 @@ def prune(db: Database, job: Prune) -> int:
         ("wa_inbound_buffer", "inserted_at", JOURNAL_MS),
     ):
         went += db.execute(f"DELETE FROM {table} WHERE {column}<?", (Ms(job.now_ms - age),)).rowcount
-    return went
+    return went + message_secrets.prune(db, job.now_ms, PRUNE_ROWS)
 
 
 def _prune_crowded(db: Database, most: int) -> int:

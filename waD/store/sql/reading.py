@@ -11,15 +11,15 @@ from typing import Any, Final, TypeVar
 from waD.store.codec import Codec
 from waD.store.engine import AuthSize, Comparison, Page
 from waD.store.errors import StoreDamaged
-from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SessionRow
+from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SecretRow, SessionRow
 from waD.store.phases import COMPLETE, FALLS_BACK
-from waD.store.sql import auth, moving, phasing, pruning, rows, sealing
+from waD.store.sql import auth, message_secrets, moving, phasing, pruning, rows, sealing
 from waD.store.sql.database import Database, Ms
 from waD.store.sql.heads import as_stored, marks
 from waD.store.sql.jobs import SESSIONS, one_session
 from waD.store.sql.sealing import Sealing
 from waD.store.sql.writing import open_cipher
-from waD.store.vault import Vault
+from waD.store.vault import Cipher, Vault
 
 T = TypeVar("T")
 
@@ -278,8 +278,7 @@ class Reads(ABC):
             found = db.execute(query, values).fetchall()
             if not found:
                 return []
-            epoch, wrapped, kek_id = db.execute(_DEK, (session_id,)).fetchone()
-            cipher = open_cipher(self._vault, session_id, epoch, wrapped, kek_id)
+            cipher = self._cipher(db, session_id)
 
             def open_payload(message_id: str, payload: str | bytes) -> str | bytes:
                 if cipher is None:
@@ -302,13 +301,38 @@ class Reads(ABC):
         def look(db: Database) -> list[tuple[str, bytes]]:
             query = "SELECT chat, plaintext FROM wa_retry_buffer WHERE session_id=? AND message_id=?"
             found = db.execute(query, (session_id, message_id)).fetchall()
-            epoch, wrapped, kek_id = db.execute(_DEK, (session_id,)).fetchone() or (0, None, None)
-            cipher = open_cipher(self._vault, session_id, epoch, wrapped, kek_id)
+            cipher = self._cipher(db, session_id)
             if cipher is None:
                 return [(chat, bytes(kept)) for chat, kept in found]
             return [(chat, cipher.open_blob(f"retry:{message_id}", bytes(kept))) for chat, kept in found]
 
         return self.look(look)
+
+    def message_secrets(
+        self, session_id: str, chats: Sequence[str], senders: Sequence[str], message_id: str
+    ) -> list[SecretRow]:
+        """Those of a message id."""
+
+        def look(db: Database) -> list[SecretRow]:
+            cipher = self._cipher(db, session_id)
+            return message_secrets.find(db, session_id, (chats, senders), message_id, cipher)
+
+        return self.look(look)
+
+    def secrets(
+        self, session_id: str, after: tuple[str, str, str], limit: int
+    ) -> tuple[list[SecretRow], tuple[str, str, str] | None]:
+        """A page of all."""
+
+        def look(db: Database) -> tuple[list[SecretRow], tuple[str, str, str] | None]:
+            return message_secrets.page(db, session_id, after, limit, self._cipher(db, session_id))
+
+        return self.look(look)
+
+    def _cipher(self, db: Database, session_id: str) -> Cipher | None:
+        """What a session's contents are encrypted with now."""
+        epoch, wrapped, kek_id = db.execute(_DEK, (session_id,)).fetchone() or (0, None, None)
+        return open_cipher(self._vault, session_id, epoch, wrapped, kek_id)
 
     def journal_seen(self, session_id: str, chat: str, sender: str, message_id: str) -> list[bytes]:
         """Hashes handled under that key."""

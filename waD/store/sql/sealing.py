@@ -19,7 +19,7 @@ from waD.store.errors import KekUnavailable, LeaseLost, StoreDamaged
 from waD.store.model import Sealed, SealInfo, SessionRow
 from waD.store.phases import COMPLETE, WRITES_LEGACY
 from waD.store.seals import ROUTINE
-from waD.store.sql import rows
+from waD.store.sql import message_secrets, rows
 from waD.store.sql.auth import State, read_state
 from waD.store.sql.database import Database, Ms, document
 from waD.store.sql.heads import NO_CREDS, Fenced, Heads, as_stored, encoded
@@ -126,9 +126,10 @@ decode_closed: Final = msgspec.json.Decoder(Closed).decode
 class _Held(msgspec.Struct, frozen=True):
     """What outlives the key it is encrypted with: the outbox, also what has ended, and sent plaintexts.
 
-    `count` is how many of the messages are newly held.
+    `count` is how many of the messages are newly held, `cipher` what secrets of messages are still encrypted with.
     """
 
+    cipher: Cipher | None
     count: int
     payloads: list[tuple[str, bytes]]
     plaintexts: list[tuple[str, str, bytes]]
@@ -329,7 +330,7 @@ class Sealing:
                 db.execute(_LOST, (row.id, name))
                 payloads.append((name, b"{}"))
         count = db.execute(_HOLD_OUTBOX, (row.id,)).rowcount
-        return _Held(count, payloads, self._plaintexts(db, row.id, cipher))
+        return _Held(cipher, count, payloads, self._plaintexts(db, row.id, cipher))
 
     def _plaintexts(
         self, db: Database, session_id: str, cipher: Cipher | None
@@ -366,6 +367,7 @@ class Sealing:
         for chat, name, kept in held.plaintexts:
             blob = kept if at.cipher is None else at.cipher.close_blob(f"retry:{name}", kept)
             db.execute(_PUT_PLAINTEXT, (blob, at.session_id, chat, name))
+        message_secrets.recode(db, at.session_id, held.cipher, at.cipher)
 
 
 def as_closed(data: bytes) -> Closed | None:

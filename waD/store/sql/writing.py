@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from waD.store.errors import KekUnavailable, LeaseLost
 from waD.store.model import UNDECRYPTABLE, EventRow
-from waD.store.sql import rows
+from waD.store.sql import message_secrets, rows
 from waD.store.sql.database import Database, Json, Ms, Result, document, ms
 from waD.store.sql.heads import Fenced, Heads
 from waD.store.unit import (
@@ -19,6 +19,7 @@ from waD.store.unit import (
     Enqueue,
     Journal,
     KeepPlaintext,
+    KeepSecret,
     MovePerson,
     PutMessage,
     RaiseStatus,
@@ -169,7 +170,7 @@ def open_cipher(
     return vault.cipher(session_id, epoch, wrapped, kek_id or "")
 
 
-_SECRET: Final = (Enqueue, ChangeOutbox, KeepPlaintext)
+_SECRET: Final = (Enqueue, ChangeOutbox, KeepPlaintext, KeepSecret)
 
 
 def _has_secrets(unit: Unit) -> bool:
@@ -286,6 +287,10 @@ class UnitWriter:
             kept = self._cipher.close_blob(f"retry:{step.message_id}", kept)
         self._db.execute(_PUT_PLAINTEXT, (self._id, step.chat, step.message_id, kept, Ms(self._now)))
 
+    def keep_secret(self, step: KeepSecret) -> None:
+        """For add-ons."""
+        message_secrets.put(self._db, self._id, step.row, self._cipher)
+
     def journal(self, step: Journal) -> None:
         """For duplicates."""
         self._db.execute(
@@ -301,6 +306,7 @@ class UnitWriter:
         for sender in senders:
             target = (step.new, step.new if sender == step.old else sender)
             self._db.execute(_MOVE_MESSAGES, (*target, self._id, step.old, sender, *target))
+        message_secrets.move_person(self._db, self._id, step.old, step.new, MOVED_MESSAGES)
 
     def tally(self, step: Tally) -> None:
         """Count one more."""
@@ -319,6 +325,7 @@ _WRITERS: Final[dict[type[Step], Callable[[UnitWriter, Any], None]]] = {
     Enqueue: UnitWriter.enqueue,
     ChangeOutbox: UnitWriter.change_outbox,
     KeepPlaintext: UnitWriter.keep_plaintext,
+    KeepSecret: UnitWriter.keep_secret,
     Journal: UnitWriter.journal,
     MovePerson: UnitWriter.move_person,
     Tally: UnitWriter.tally,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from waD.e2ee.interop.common import (
@@ -135,9 +136,7 @@ def old_app_state_keys(creds: object, source: BaileysItems) -> BaileysItems:
             found[names.APP_STATE_KEY, encode_base64(key_id)] = fields.get("keyData")
         except ValueRefusedError:
             continue
-    return BaileysItems(
-        source.creds, found | dict(source.items), source.times, source.keeps_deleted, source.notes
-    )
+    return replace(source, items=found | dict(source.items))
 
 
 def import_memory(source: BaileysItems, report: Report) -> Items:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from waD.messaging import kinds
+from waD.messaging.records import BARE_LIDS_KEY
+from waD.store.canonical import canonical
 from waD.transfer.baileys.account_items import (
     import_app_state,
     import_lid_map,
@@ -11,10 +14,12 @@ from waD.transfer.baileys.account_items import (
     old_app_state_keys,
 )
 from waD.transfer.baileys.credentials import ImportedCreds, import_credentials
+from waD.transfer.baileys.message_store import import_secrets
 from waD.transfer.baileys.signal_items import (
     documents,
     import_signal_items,
     learn_identities,
+    may_hold_lids,
     name_lids,
     next_prekey_id,
 )
@@ -56,5 +61,9 @@ def _convert(source: BaileysItems, imported: ImportedCreds, report: Report, now_
     drop_useless_own_keys(signal, creds, report)
     items = dict(documents(signal)) | lid_map_items(lid_of) | import_app_state(source, report)
     items |= import_memory(source, report) | import_tokens(source, lid_of, report)
+    numbers = lid_of.keys() | (set() if creds.me_pn is None else {creds.me_pn.user})
+    if may_hold_lids(signal, numbers):
+        items[kinds.BARE_LIDS, BARE_LIDS_KEY] = canonical(True)
     following = next_prekey_id(imported.next_prekey_id, signal.prekeys)
-    return AuthState(creds.change(next_prekey_id=following), items)
+    secrets = import_secrets(source.secrets, creds, lid_of, now_ms)
+    return AuthState(creds.change(next_prekey_id=following), items, secrets)

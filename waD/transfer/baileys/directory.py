@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from waD.e2ee.interop.common import ConversionError
+from waD.transfer.baileys.message_store import MAX_STORE, read_store
 from waD.transfer.baileys.names import CREDS, NameRefused, read_name, shown
 from waD.transfer.baileys.source import MAX_ITEMS, MAX_VALUE, QUIET_MS, BaileysItems, Collector, decode_text
 from waD.transfer.sources.errors import SourceRefused
 
 SUFFIX: Final = ".json"
-_IGNORED: Final = re.compile(
-    r".*\.tmp|\.waha\.session\..*|.*\.sqlite3.*|store\.json|baileys_store.*\.json", re.DOTALL
-)
+_IGNORED: Final = re.compile(r".*\.tmp|\.waha\.session\..*|.*\.sqlite3.*", re.DOTALL)
+_MESSAGES: Final = re.compile(r"store\.json|baileys_store.*\.json", re.DOTALL)
+"""Files of messages, in which only their secrets are of interest."""
 _NS_PER_MS: Final = 1_000_000
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 
@@ -60,7 +61,11 @@ def read_directory(path: Path, *, now_ms: int, stopped: bool = False) -> Baileys
     root = path.resolve()
     for name, found in sorted(before.items()):
         twice = name == CREDS and CREDS + SUFFIX in before
-        if name and found.regular and not twice and not _IGNORED.fullmatch(name):
+        if not name or not found.regular or twice or _IGNORED.fullmatch(name):
+            continue
+        if _MESSAGES.fullmatch(name):
+            _read_messages(root, name, found, collector)
+        else:
             _read_file(root, name, found, collector)
     if _scan(path) != before:
         raise SourceRefused(
@@ -138,6 +143,14 @@ def _read_file(root: Path, name: str, found: _File, collector: Collector) -> Non
         collector.put_named(item, value, found.mtime_ns // _NS_PER_MS)
 
 
+def _read_messages(root: Path, name: str, found: _File, collector: Collector) -> None:
+    try:
+        collector.put_secrets(read_store(_bytes_of(root, name, found, MAX_STORE)))
+    except ConversionError as error:
+        detail = f"secrets of messages: {error.detail}"
+        collector.note("warning", "not_taken", shown(name), detail)
+
+
 def _is_item(name: str) -> bool:
     """Whether a file is an item: what Evolution's file server keeps has no suffix."""
     if name.removesuffix(SUFFIX) == CREDS:
@@ -149,15 +162,15 @@ def _is_item(name: str) -> bool:
     return True
 
 
-def _bytes_of(root: Path, name: str, found: _File) -> bytes:
+def _bytes_of(root: Path, name: str, found: _File, limit: int = MAX_VALUE) -> bytes:
     """The content of a regular file inside the directory; raises ConversionError for anything else."""
     place = root / name
     if found.link:
         place = place.resolve()
         if not place.is_relative_to(root):
             raise ConversionError("item_unreadable", "a link that leads out of the directory")
-    if found.size > MAX_VALUE:
-        raise ConversionError("item_unreadable", f"{found.size} bytes, more than any item has")
+    if found.size > limit:
+        raise ConversionError("item_unreadable", f"{found.size} bytes, more than the {limit} that are read")
     try:
         # A name may have become a link or a pipe since it was looked at.
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
 from waD.e2ee import curve
@@ -70,6 +70,17 @@ def name_lids(items: SignalItems, lids: frozenset[str]) -> None:
     for group, old in [author for author in items.sender_keys if _is_bare_lid(author[1], lids)]:
         new = SignalAddress(old.user, DOMAIN_LID, old.device)
         items.sender_keys.setdefault((group, new), items.sender_keys.pop((group, old)))
+
+
+def may_hold_lids(items: SignalItems, numbers: Container[str]) -> bool:
+    """Whether an address may be a LID's without its domain.
+
+    Args:
+        items: after `name_lids`.
+        numbers: users that are known to be phone numbers.
+    """
+    addresses = {*items.sessions, *items.identities, *(author for _, author in items.sender_keys)}
+    return any(one.domain == DOMAIN_PN and one.user not in numbers for one in addresses)
 
 
 def learn_identities(items: SignalItems) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from waD.e2ee.interop.common import ConversionError, decode_bytes, unnest
 from waD.e2ee.limits import MAX_FOREIGN_RECORD_SIZE
+from waD.transfer.baileys.message_store import StoredSecret
 from waD.transfer.baileys.names import NameRefused, read_id, read_name, shown
 from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.state import Note, Severity
@@ -35,6 +36,7 @@ class BaileysItems:
         times: when an item was last written, Unix ms, where the source knows it.
         keeps_deleted: the store never deletes, so what was used up is still in it.
         notes: what was noticed while reading.
+        secrets: of messages that are kept beside the keys.
     """
 
     creds: object | None
@@ -42,6 +44,7 @@ class BaileysItems:
     times: Mapping[Name, int] = field(default_factory=dict)
     keeps_deleted: bool = False
     notes: tuple[Note, ...] = ()
+    secrets: tuple[StoredSecret, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -57,6 +60,7 @@ class Collector:
         self._items: dict[Name, object] = {}
         self._times: dict[Name, int] = {}
         self._notes: list[Note] = []
+        self._secrets: list[StoredSecret] = []
         self._keeps_deleted = keeps_deleted
         self._size = 0
 
@@ -123,9 +127,20 @@ class Collector:
         if time_ms:
             self._times[name] = time_ms
 
+    def put_secrets(self, found: Iterable[StoredSecret]) -> None:
+        """Take secrets of messages."""
+        self._secrets += found
+
     def finish(self) -> BaileysItems:
         """What was gathered."""
-        return BaileysItems(self._creds, self._items, self._times, self._keeps_deleted, tuple(self._notes))
+        return BaileysItems(
+            self._creds,
+            self._items,
+            self._times,
+            self._keeps_deleted,
+            tuple(self._notes),
+            tuple(self._secrets),
+        )
 
 
 def combine(sources: Iterable[BaileysItems]) -> BaileysItems:
@@ -142,7 +157,8 @@ def combine(sources: Iterable[BaileysItems]) -> BaileysItems:
     creds = next((part.creds for part in parts if part.creds is not None), None)
     lost = "creds_unreadable" if creds is not None else ""
     notes = tuple(note for part in parts for note in part.notes if note.code != lost)
-    return BaileysItems(creds, items, times, any(part.keeps_deleted for part in parts), notes)
+    secrets = tuple(secret for part in parts for secret in part.secrets)
+    return BaileysItems(creds, items, times, any(part.keeps_deleted for part in parts), notes, secrets)
 
 
 def decode_text(data: bytes | str) -> Any:

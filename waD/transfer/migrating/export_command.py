@@ -13,14 +13,14 @@ from typing import Any
 import click
 import pyrage
 
-from waD.transfer.archive import ArchiveError
+from waD.transfer.archive import SECRETS, ArchiveError
 from waD.transfer.archive_reading import open_archive
 from waD.transfer.baileys.export import baileys_files, write_directory
 from waD.transfer.migrating.options import EXIT_DAMAGED, EXIT_REFUSED, refuse, say, unix_ms
 from waD.transfer.migrating.reading import account, notes
 from waD.transfer.sealing import Identities
 from waD.transfer.sources.errors import SourceRefused
-from waD.transfer.state import AuthState, Report
+from waD.transfer.state import MESSAGE_SECRET, AuthState, Report
 from waD.transfer.verify import read_credentials, verify
 
 CHUNK = 1 << 20
@@ -47,12 +47,13 @@ def write_directory_command(directory: Path, *, dry_run: bool) -> None:
             with open_archive(file, spool, Identities([str(own)]), Report()) as archive:
                 (listed,) = archive.manifest.sessions
                 session = archive.session(listed.id)
+                secrets = archive.check_rows(listed.id).get(SECRETS, 0)
         report = Report()
         creds = read_credentials(session.creds, report)
         if creds is None:
             raise ArchiveError("creds_unreadable", report.errors[0].detail)
         state = AuthState(creds, {name: item.document for name, item in session.items.items()})
-        export(state, directory, dry_run=dry_run)
+        export(state, directory, dry_run=dry_run, secrets=secrets)
     except (SourceRefused, ArchiveError) as error:
         refuse(error)
 
@@ -74,8 +75,10 @@ def check_target(path: Path) -> None:
         raise SourceRefused("target_unwritable", f"there is no directory {path.parent}")
 
 
-def export(state: AuthState, directory: Path, *, dry_run: bool) -> None:
+def export(state: AuthState, directory: Path, *, dry_run: bool, secrets: int = 0) -> None:
     """Write a state that was checked, and the line about it; ends the process if it is not sound.
+
+    `secrets` is how many secrets of messages there are beside it.
 
     Raises:
         SourceRefused: the directory cannot be written; nothing is left behind.
@@ -85,6 +88,13 @@ def export(state: AuthState, directory: Path, *, dry_run: bool) -> None:
         say(_document(state, found, done=False))
         sys.exit(EXIT_DAMAGED if state.creds.registered else EXIT_REFUSED)
     lost = baileys_files(state)[1] if dry_run else write_directory(state, directory)
+    if secrets:
+        lost.warn(
+            "not_exported",
+            MESSAGE_SECRET,
+            f"{secrets} items: Baileys has no place for them, and cannot read votes on messages before the move, "
+            "answers to them and encrypted edits",
+        )
     say(_document(state, lost, done=not dry_run))
 
 

@@ -319,8 +319,13 @@ def plan_source(source: Engine, row: SessionRow, now_ms: int) -> Moved:
     """
     state = stored_state(source, row)
     report = checked(state, now_ms)
-    counts = {table: sum(len(page.rows) for page in _pages(source, row.id, table)) for table in TABLES}
+    counts = {table: count_rows(source, row.id, table) for table in TABLES}
     return Moved(state, report, counts, row.id)
+
+
+def count_rows(engine: Engine, session_id: str, table: str) -> int:
+    """How many rows of a session a table of `waD.store.sql.moving` has."""
+    return sum(len(page.rows) for page in _pages(engine, session_id, table))
 
 
 def _pages(

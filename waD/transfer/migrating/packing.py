@@ -40,5 +40,6 @@ def pack(out: BinaryIO, state: AuthState, name: str, program: str, now_ms: int, 
         creds=state.creds.serialize(),
         creds_version=0,
         items=[StoredItem(kind, key, 0, document) for (kind, key), document in sorted(state.items.items())],
+        secrets=map(msgspec.to_builtins, state.secrets),
     )
     return write_archive(out, [content], About(now_ms, program, SCHEMA_VERSION, final=True), spool_dir)

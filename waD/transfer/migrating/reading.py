@@ -10,7 +10,7 @@ from waD.transfer import baileys, whatsmeow
 from waD.transfer.baileys.dumps import Format
 from waD.transfer.baileys.presets import PRESETS, Preset, Table
 from waD.transfer.migrating.places import Place
-from waD.transfer.state import AuthState, Note, Report
+from waD.transfer.state import MESSAGE_SECRET, AuthState, Note, Report
 from waD.transfer.verify import ITEM_FAULTS, verify
 
 EXAMPLES: Final = 5
@@ -115,7 +115,7 @@ def _checked(state: AuthState, report: Report, now_ms: int) -> AuthState:
             "the credentials are there and not one key of a conversation: name the whole store, or with --keys the "
             "place where the keys are",
         )
-    return AuthState(state.creds, items)
+    return AuthState(state.creds, items, state.secrets)
 
 
 def summary(reading: Reading) -> dict[str, Any]:
@@ -125,9 +125,14 @@ def summary(reading: Reading) -> dict[str, Any]:
         "ok": report.ok,
         "from": {"scheme": reading.place.scheme, "found": reading.place.found},
         "account": None if state is None else account(state),
-        "counts": {} if state is None else state.counts(),
+        "counts": {} if state is None else _counted(state),
         **notes(report),
     }
+
+
+def _counted(state: AuthState) -> dict[str, int]:
+    secrets = {MESSAGE_SECRET: len(state.secrets)} if state.secrets else {}
+    return state.counts() | secrets
 
 
 def account(state: AuthState) -> dict[str, str | None]:

@@ -9,15 +9,27 @@ from typing import Any, Final
 
 from waD.events import model as events
 from waD.link.credentials import Credentials
-from waD.store.engine import Attach, CreateSession, Engine, Job, MovePhase, ReleaseLease, RestoreAuth
+from waD.store.engine import (
+    Attach,
+    CopyRows,
+    CreateSession,
+    Engine,
+    Job,
+    MovePhase,
+    ReleaseLease,
+    RestoreAuth,
+)
 from waD.store.errors import SessionLeased, StoreError
 from waD.store.model import SessionRow
 from waD.store.names import SESSION_NAME
+from waD.store.sql import message_secrets
+from waD.store.sql.moving import secret_values
 from waD.transfer.reviving import columns
 from waD.transfer.state import AuthState, Report
 from waD.transfer.verify import read_credentials, verify
 
 LEASE_MS: Final = 60_000
+PAGE: Final = 500
 
 
 class MoveRefused(Exception):  # noqa: N818 - what is the case
@@ -145,6 +157,9 @@ def put_imported(
     ) as owned:
         changes = columns(state.creds) | {"desired_state": "down", "current_status": "stopped"}
         token = owned.lease_token
+        for start in range(0, len(state.secrets), PAGE):
+            values = [secret_values(row) for row in state.secrets[start : start + PAGE]]
+            do(target, CopyRows(owned.id, token, message_secrets.TABLE, values))
         job = RestoreAuth(
             owned.id, token, state.creds.serialize(), state.items, changes, events.AUTH_RESTORED, data
         )

@@ -31,6 +31,7 @@ class SqliteSource:
     """An open file, inside one read transaction."""
 
     connected: Final = 0
+    place: Final = "rowid"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""What belongs to the account and not to a conversation: app state, LID map, privacy tokens (chapter 08 §4.4, §5.4)."""
+"""What belongs to no device: app state, LID map, privacy tokens, secrets of messages (chapter 08 §4.4, §5.4)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from google.protobuf.message import DecodeError
 
 from waD.link.credentials import Credentials
 from waD.messaging import kinds
+from waD.messaging.message_secrets import LONG_LIFE_MS
 from waD.messaging.values import encode_text
 from waD.proto import e2e_pb2
 from waD.store.canonical import canonical
+from waD.store.model import SECRET_LENGTH, SecretRow
 from waD.transfer.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
+from waD.transfer.sources.message_secrets import bare, is_message_id, under_lid
 from waD.transfer.sources.rows import Row
-from waD.transfer.state import Report
+from waD.transfer.state import MESSAGE_SECRET, Report
 from waD.transfer.whatsmeow.rows import DeviceRows
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID, LID
@@ -135,6 +138,41 @@ def import_tokens(rows: DeviceRows, lid_of: Mapping[str, str], items: Items, rep
         newest[str(person)] = _int(timestamp)
         document = {"token": _b64(token), "ts": timestamp, "sent": sent if _is_time(sent) else None}
         items[kinds.TRUSTED_CONTACT, str(person)] = canonical(document)
+
+
+def import_secrets(
+    rows: DeviceRows, lid_of: Mapping[str, str], report: Report, now_ms: int
+) -> tuple[SecretRow, ...]:
+    """Take secrets of messages, filed under LIDs where they are known.
+
+    The format has neither a time nor the kind of message: they are kept as long as any, from now on.
+    """
+    if rows.older_secrets:
+        report.warn(
+            "not_taken",
+            MESSAGE_SECRET,
+            f"{rows.older_secrets} rows: older than the {len(rows.secrets)} that are taken, the most of one session",
+        )
+    found: dict[tuple[str, str, str], SecretRow] = {}
+    for chat, sender, name, secret in rows.secrets:
+        item = f"{MESSAGE_SECRET}/{name[:80] if isinstance(name, str) else '?'}"
+        place = bare(chat), bare(sender)
+        if place[0] is None or place[1] is None:
+            report.warn("unknown_item", item, "chat or author is no address")
+        elif not is_message_id(name) or not isinstance(secret, bytes) or len(secret) != SECRET_LENGTH:
+            report.warn("item_unreadable", item, "message id or secret is wrong")
+        else:
+            row = SecretRow(
+                chat=under_lid(place[0], lid_of),
+                sender=under_lid(place[1], lid_of),
+                message_id=name,
+                wire_sender=str(place[1]),
+                secret=secret,
+                message_ts=now_ms,
+                expires_at=now_ms + LONG_LIFE_MS,
+            )
+            found.setdefault((row.chat, row.sender, row.message_id), row)  # the newest come first
+    return tuple(found.values())
 
 
 def _fingerprint(data: object) -> dict[str, object] | None:

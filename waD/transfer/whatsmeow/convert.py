@@ -19,6 +19,7 @@ from waD.transfer.whatsmeow.account_items import (
     import_app_state_keys,
     import_app_state_versions,
     import_lid_map,
+    import_secrets,
     import_tokens,
     lid_map_items,
 )
@@ -60,7 +61,7 @@ def convert(rows: DeviceRows, now_ms: int) -> tuple[AuthState | None, Report]:
         server_has_prekeys=any(key.state == "uploaded" for key in signal.prekeys.values()),
         app_state_key_id=key_id,
     )
-    return AuthState(creds, items), report
+    return AuthState(creds, items, import_secrets(rows, lid_of, report, now_ms)), report
 
 
 @contextmanager

@@ -35,6 +35,8 @@ _OTHERS: Final = """
 class PostgresSource:
     """An open connection, inside one REPEATABLE READ READ ONLY transaction."""
 
+    place: Final = "ctid"
+
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         self._connection = connection
         self._cursors = 0

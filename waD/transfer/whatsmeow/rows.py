@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.message_secrets import MAX_SECRETS
 from waD.transfer.sources.rows import Row
 from waD.transfer.whatsmeow.source import (
     MAX_RECORD,
@@ -31,14 +32,17 @@ _NUMBERS: Final = frozenset(
      "version", "sender_timestamp"}
 )  # fmt: skip
 _RECORDS: Final = frozenset({"session", "sender_key"})
+_AGAIN: Final = "this program has no table for them, and the phone sends them again with the app state"
 LEFT: Final = {
-    "whatsmeow_contacts": "names come again with the app state",
-    "whatsmeow_chat_settings": "they come again with the app state",
-    "whatsmeow_message_secrets": "votes and edits of older messages cannot be read",
-    "whatsmeow_event_buffer": "messages that the old program had not handled are lost with it",
-    "whatsmeow_retry_buffer": "retries of older messages cannot be answered",
+    "whatsmeow_contacts": _AGAIN,
+    "whatsmeow_chat_settings": _AGAIN,
+    "whatsmeow_event_buffer": "they name neither chat nor author nor message: those that the old program had not "
+    "handled are lost, and those that it had are recognised by their used keys when they come again",
+    "whatsmeow_retry_buffer": "texts of the last week for devices that could not read them, which no backup carries "
+    "either: such a device gets no answer, and shows that a message is missing",
 }
-"""Tables that are only counted, and what that means."""
+"""Tables that are only counted, and why."""
+_SECRETS: Final = "whatsmeow_message_secrets"
 _OLD_AGENT: Final = re.compile(r"([0-9]+)\.0(?=[:@])", re.ASCII)
 """The form of own addresses before version 5 of the schema."""
 
@@ -69,6 +73,8 @@ class DeviceRows:
         app_state_versions: (collection, version, hash).
         app_state_macs: (collection, version, index MAC, value MAC).
         tokens: (address, token, timestamp, timestamp of the sender).
+        secrets: (chat, author, message id, secret), the newest `MAX_SECRETS`.
+        older_secrets: how many more there are.
         salt: salt for privacy tokens.
         lid_map: (LID user, PN user) of those that occur here, or of all.
         left: rows of tables that are not taken, by table.
@@ -85,6 +91,8 @@ class DeviceRows:
     app_state_versions: Sequence[Row] = ()
     app_state_macs: Sequence[Row] = ()
     tokens: Sequence[Row] = ()
+    secrets: Sequence[Row] = ()
+    older_secrets: int = 0
     salt: object = None
     lid_map: Sequence[Row] = ()
     left: Mapping[str, int] = field(default_factory=dict)
@@ -150,7 +158,7 @@ def read_device(
     Args:
         source: the database.
         device: one of `list_devices`.
-        keys: GOWA's second database; identities, sessions, prekeys, sender keys and tokens are read there.
+        keys: GOWA's second database; identities, sessions, prekeys, sender keys, tokens and secrets are read there.
         all_mappings: take the whole LID map, which all devices of the database share.
 
     Raises:
@@ -168,9 +176,11 @@ def read_device(
     sessions = second.owned("whatsmeow_sessions", ("their_id", "session"))
     sender_keys = second.owned("whatsmeow_sender_keys", ("chat_id", "sender_id", "sender_key"))
     tokens = second.owned("whatsmeow_privacy_tokens", ("their_jid", "token", "timestamp", "sender_timestamp"))
+    secrets = second.newest(_SECRETS, ("chat_jid", "sender_jid", "message_id", "key"), MAX_SECRETS)
     users = {user for row in (*identities, *sessions) for user in _user(row[0])}
     users |= {user for row in sender_keys for user in _user(row[1])}
     users |= {user for row in tokens for user in _user(row[0])}
+    users |= {user for row in secrets for address in row[:2] for user in _user(address)}
     for table, column in (("whatsmeow_contacts", "their_jid"), ("whatsmeow_chat_settings", "chat_jid")):
         users |= {user for row in first.owned(table, (column,)) for user in _user(row[0])}
     users |= {user for value in (device.jid, device.lid) for user in _user(value)}
@@ -190,6 +200,8 @@ def read_device(
             "whatsmeow_app_state_mutation_macs", ("name", "version", "index_mac", "value_mac"), "jid"
         ),
         tokens=tokens,
+        secrets=secrets,
+        older_secrets=max(0, second.count(_SECRETS) - MAX_SECRETS),
         salt=salts[0][0] if salts else None,
         lid_map=first.mappings(None if all_mappings else users),
         left={table: first.count(table) for table in LEFT},
@@ -219,6 +231,13 @@ class _Reader:
         if not self._has_owner(table, owner):
             return []
         return self.select(table, columns, f"WHERE {owner} = ?", self._jid)
+
+    def newest(self, table: str, columns: Sequence[str], most: int) -> list[Row]:
+        """The same, so many of those that were written last."""
+        if not self._has_owner(table, "our_jid"):
+            return []
+        order = f"WHERE our_jid = ? ORDER BY {self._source.place} DESC LIMIT {most}"
+        return self.select(table, columns, order, self._jid)
 
     def count(self, table: str) -> int:
         """How many rows of the device a table has."""

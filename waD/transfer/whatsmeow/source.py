@@ -29,6 +29,11 @@ class Source(Protocol):
         """How many other clients are connected; 0 where nobody can tell."""
         ...
 
+    @property
+    def place(self) -> str:
+        """SQL for where a row is: rows that were written later are mostly behind."""
+        ...
+
     def size(self, column: str) -> str:
         """SQL for the bytes of a value, text or not; `length` of SQLite stops at the first zero of a text."""
         ...
