@@ -41,13 +41,18 @@ def through(server: Server, database: str, proxy: Proxy) -> str:
     return f"{server.url(database, port=proxy.port)}?sslmode=disable&gssencmode=disable"
 
 
-def commit(engine: PostgresEngine, row: SessionRow, **items: bytes) -> Any:
+def keys(**items: bytes) -> Unit:
     """A unit with items and one event."""
     unit = Unit()
     for key, value in items.items():
         unit.put("session", key, value)
     unit.event("message:new", {"keys": sorted(items)})
-    (outcome,) = engine.write([CommitUnit(row.id, row.lease_token, unit)])
+    return unit
+
+
+def commit(engine: PostgresEngine, row: SessionRow, **items: bytes) -> Any:
+    """Commit a unit of `keys`."""
+    (outcome,) = engine.write([CommitUnit(row.id, row.lease_token, keys(**items))])
     return outcome
 
 

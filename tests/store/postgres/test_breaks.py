@@ -7,15 +7,16 @@ import random
 import pytest
 
 from tests.store.cutting import Act, Proxy
-from tests.store.postgres.helpers import ACTS, commit, count, opened, session, through
+from tests.store.postgres.helpers import ACTS, commit, count, keys, opened, session, through
 from tests.store.postgres_server import Server
+from waD.store.engine import CommitUnit
 from waD.store.postgres import transactions
 from waD.store.postgres.engine import PostgresEngine
 from waD.store.unit import Committed
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("match", [b"BEGIN", b"SAVEPOINT", b"INSERT INTO wa_events", b"COMMIT"])
+@pytest.mark.parametrize("match", [b"BEGIN", b"INSERT INTO wa_events", b"wa_auth_snapshots", b"COMMIT"])
 def test_a_connection_that_breaks_loses_and_repeats_nothing(
     server: Server, database: str, proxy: Proxy, proxied: PostgresEngine, act: Act, match: bytes
 ) -> None:
@@ -30,6 +31,27 @@ def test_a_connection_that_breaks_loses_and_repeats_nothing(
     assert isinstance(commit(proxied, row, a=b"2", b=b"3"), Committed)
     assert proxied.items(row.id, "session", None) == {"a": b"2", "b": b"3"}
     assert proxied.auth_state(row.id).items.keys() == {("session", "a"), ("session", "b")}
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize(
+    "match", [b"INSERT INTO wa_auth_items", b"SAVEPOINT", b"ROLLBACK TO", b"RELEASE", b"COMMIT"]
+)
+def test_a_connection_that_breaks_while_jobs_are_done_one_by_one(
+    server: Server, database: str, proxy: Proxy, proxied: PostgresEngine, act: Act, match: bytes
+) -> None:
+    row = session(proxied)
+    proxy.order(act, match)
+    outcomes = proxied.write(
+        [
+            CommitUnit(row.id, row.lease_token, unit)
+            for unit in (keys(a=b"1"), keys(a=b"no document"), keys(b=b"2"))
+        ]
+    )
+    assert [type(outcome) for outcome in outcomes] == [Committed, ValueError, Committed]
+    assert proxy.done == 1
+    assert count(server, database) == 2
+    assert proxied.auth_state(row.id).items == {("session", "a"): (1, b"1"), ("session", "b"): (2, b"2")}
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -103,9 +125,10 @@ def test_breaks_at_random_instants(
     row, chance, expected = session(proxied), random.Random(7), {}
     marks = (
         b"BEGIN",
-        b"SAVEPOINT",
         b"UPDATE wa_sessions",
         b"INSERT INTO wa_auth_items",
+        b"UPDATE wa_auth_snapshots",
+        b"SAVEPOINT",
         b"RELEASE",
         b"COMMIT",
     )
@@ -115,8 +138,12 @@ def test_breaks_at_random_instants(
         if chance.random() < 0.1:
             proxy.cut()
         key, value = f"k{chance.randrange(8)}", b"%d" % number
-        outcome = commit(proxied, row, **{key: value})
+        jobs = [CommitUnit(row.id, row.lease_token, keys(**{key: value}))]
+        if chance.random() < 0.3:  # beside one that is refused
+            jobs.append(CommitUnit(row.id, row.lease_token, keys(z=b"no document")))
+        outcome, *others = proxied.write(jobs)
         assert isinstance(outcome, Committed), outcome
+        assert all(isinstance(other, ValueError) for other in others)
         assert outcome.version == number + 1
         expected["session", key] = (number + 1, value)
     assert count(server, database) == 60

@@ -123,18 +123,17 @@ def test_a_daemon_that_stands_still_in_a_transaction_is_ended(
         row = session(frozen, "frozen/1", LEASE_MS)
         expire(server, database)
         standing = threading.Event()
-        run = frozen._jobs.run
+        flush = frozen._jobs.flush
 
-        def stand(db: Any, jobs: Any) -> Any:
-            outcomes = run(db, jobs)
+        def stand(db: Any) -> None:
+            flush(db)
             db.settle()
             if not standing.is_set():
                 standing.set()
                 (taken,) = two[1].write([Attach(row.id, "other/1", LEASE_MS)])
                 assert isinstance(taken, SessionRow)
-            return outcomes
 
-        frozen._jobs.run = stand  # type: ignore[method-assign]
+        frozen._jobs.flush = stand  # type: ignore[method-assign]
         assert isinstance(commit(frozen, row, a=b'"stale"'), LeaseLost)
         assert standing.is_set()
         assert count(server, database) == 0

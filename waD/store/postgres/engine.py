@@ -24,6 +24,7 @@ from waD.store.postgres.place import Place
 from waD.store.postgres.readers import BEGIN_VIEW, Readers
 from waD.store.postgres.settings import PostgresSettings
 from waD.store.postgres.transactions import Patience, Transactions
+from waD.store.postgres.waves import OneFailed, together
 from waD.store.sql.database import Database
 from waD.store.sql.jobs import Jobs
 from waD.store.sql.reading import Reads, View
@@ -124,9 +125,18 @@ class PostgresEngine(Reads):
         self._readers.close()
 
     def write(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """One transaction, done again until it is there or the database is given up."""
+        """One transaction, done again until it is there or the database is given up.
+
+        At first all jobs are done together, without savepoints. When one of them fails, all is rolled back, and each
+        is done by itself.
+        """
+        run = self._transactions.run
         try:
-            return self._transactions.run(lambda db: self._jobs.run(db, jobs), self._jobs.forget)
+            try:
+                return run(lambda db: together(db, self._jobs, jobs), self._jobs.forget)
+            except (OneFailed, RefusedError):
+                self._jobs.forget()
+            return run(lambda db: self._jobs.run(db, jobs, apart=True), self._jobs.forget)
         except StoreError as error:
             self._jobs.forget()
             return [error] * len(jobs)
