@@ -18,6 +18,7 @@ from waD.store.postgres.stacking import many, portions, stacked
 
 PIPELINES: Final = psycopg.Pipeline.is_supported()
 SAVEPOINT: Final = "SAVEPOINT job"
+_APPEND: Final = "INSERT INTO wa_events "
 _UNPREPARED: Final = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
@@ -149,9 +150,10 @@ class PostgresDatabase:
 
     Attributes:
         stacks: whether a statement for several rows is sent as one; it fails as one, then.
+        appends: whether one of the statements appends events.
     """
 
-    __slots__ = ("_link", "_pipeline", "_waiting", "stacks")
+    __slots__ = ("_link", "_pipeline", "_waiting", "appends", "stacks")
 
     now = "clock_timestamp()"
     later = "clock_timestamp() + {} * interval '1 millisecond'"
@@ -161,20 +163,24 @@ class PostgresDatabase:
     def __init__(self, link: Link, pipeline: psycopg.Pipeline | None = None) -> None:
         self._link = link
         self._pipeline = pipeline
-        self.stacks = False
+        self.stacks = self.appends = False
         self._waiting: list[_Statement | _Stack] = []
 
     def execute(self, sql: str, params: Sequence[Any] = (), /) -> _Statement:
         """Run one statement, at the latest when its result is asked for."""
-        statement = _Statement(self, sql, (params,), many=False)
+        statement = self._statement(sql, (params,), many=False)
         self._waiting.append(statement)
         return statement
 
     def executemany(self, sql: str, params: Iterable[Sequence[Any]], /) -> _Statement:
         """Run one statement for many rows."""
-        statement = _Statement(self, sql, [*params], many=True)
+        statement = self._statement(sql, [*params], many=True)
         self._waiting += self._stacked([statement])
         return statement
+
+    def _statement(self, sql: str, rows: Sequence[Sequence[Any]], *, many: bool) -> _Statement:
+        self.appends = self.appends or sql.startswith(_APPEND)
+        return _Statement(self, sql, rows, many=many)
 
     def promise(self, sql: str, params: Sequence[Any] = (), /) -> Callable[[], Any]:
         """Run one statement, whose first row is asked for later."""
@@ -197,6 +203,7 @@ class PostgresDatabase:
                     alike.setdefault(statement.sql, []).append(statement)
             for same in alike.values():
                 self._waiting += self._stacked(same)
+        self.appends = self.appends or any(strand.appends for strand in strands)
 
     def _take(self) -> list[Any]:
         waiting, self._waiting = self._waiting, []

@@ -20,6 +20,7 @@ from waD.store.postgres.database import PostgresDatabase
 from waD.store.postgres.faults import RefusedError, hopeless, meaning, told
 from waD.store.postgres.integrity import complaints
 from waD.store.postgres.link import Closing, Link, open_link
+from waD.store.postgres.listening import Listener
 from waD.store.postgres.place import Place
 from waD.store.postgres.readers import BEGIN_VIEW, Readers
 from waD.store.postgres.settings import PostgresSettings
@@ -83,6 +84,9 @@ class PostgresEngine(Reads):
         self._readers = Readers(
             self.place, self._connect, self._closing, settings.wait_s, settings.connections
         )
+        self._listener = Listener(
+            self.place, self._connect, self._closing, lambda: self._transactions.backend_pid
+        )
 
     def _open(self) -> None:
         patience = Patience(self._settings.wait_s, self._closing)
@@ -121,8 +125,18 @@ class PostgresEngine(Reads):
     def close(self) -> None:
         """Close all connections."""
         self._closing.begin()
+        self._listener.close()
         self._transactions.close()
         self._readers.close()
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """On a connection of its own."""
+        self._listener.start(heard)
+
+    @property
+    def listening(self) -> bool:
+        """While that connection is there."""
+        return self._listener.alive
 
     def write(self, jobs: Sequence[Job]) -> list[Outcome]:
         """One transaction, done again until it is there or the database is given up.

@@ -16,6 +16,7 @@ from waD.store.postgres.database import PostgresDatabase, pipelined, refusal
 from waD.store.postgres.faults import Silent, meaning, told
 from waD.store.postgres.frozen import LOCKED, end_frozen
 from waD.store.postgres.link import Closing, Link
+from waD.store.postgres.listening import CAN_NOTIFY, NOTIFY
 from waD.store.postgres.place import Place
 
 T = TypeVar("T")
@@ -104,6 +105,12 @@ class Transactions:
         self._seq = 0
         self._link: Link | None = None
         self._backend: tuple[int, str] | None = None
+        self._notifies = False
+
+    @property
+    def backend_pid(self) -> int | None:
+        """Process id of the server's end of the connection, the present one or the last."""
+        return None if self._backend is None else self._backend[0]
 
     def run(self, work: Callable[[PostgresDatabase], T], undo: Callable[[], None]) -> T:
         """Run something in a transaction of its own; it is run again when it is certain that it was not committed.
@@ -162,6 +169,8 @@ class Transactions:
                 result = work(db)
                 if marked.rowcount == 0:  # and before COMMIT goes, the row is locked
                     raise MarkLost
+                if db.appends and self._notifies:
+                    db.execute(NOTIFY)
                 done = result, time.monotonic()
                 # Half of the time for the answer, so that the other half is left to find out what became of it.
                 link.silence_s = self._wait_s / 2
@@ -169,6 +178,8 @@ class Transactions:
         except psycopg.Error as error:
             if done is None or (meaning(error) != "lost" and not link.closed):
                 _roll_back(link)  # it was not asked to, or says that it did not
+                if error.sqlstate == "54000":
+                    self._notifies = False  # somebody lets notifications pile up: do without
                 raise
             result, began = done
             if isinstance(error, Silent):
@@ -226,6 +237,7 @@ class Transactions:
             if self._backend is None:
                 link.execute(_FORGET_OLD, (self._id,))
             found = link.execute(_WHO).fetchone()
+            (self._notifies,) = link.execute(CAN_NOTIFY.encode()).fetchone() or (False,)
         except BaseException:
             link.close()
             raise
