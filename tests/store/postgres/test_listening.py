@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
@@ -221,18 +221,31 @@ async def test_a_subscriber_misses_nothing_while_nobody_listens(
         gate.wait(60)
         return connect()
 
-    async with event_log.EventLog(ours).subscribe() as events:
-        with trio.fail_after(60):
+    log, seen = event_log.EventLog(ours), list[int]()
+
+    async def follow() -> None:
+        async with log.subscribe(since=0) as events:
+            async for event in events:
+                seen.append(event.data["n"])
+
+    async def until(condition: Callable[[], bool]) -> None:
+        await trio.to_thread.run_sync(wait_until, condition, [])
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            await until(lambda: ours.engine.listening)
             await theirs.append_event(None, "alert:raised", {"n": 0})
-            assert (await anext(events)).data == {"n": 0}
+            await until(lambda: seen == [0])
             monkeypatch.setattr(listener, "_connect", held_up)
             ((pid,),) = server.admin(LISTENERS.format(database))
             server.admin(f"SELECT pg_terminate_backend({pid})")
-            await trio.to_thread.run_sync(wait_until, lambda: not ours.engine.listening, [])
+            await until(lambda: not ours.engine.listening and log.news.statistics().tasks_waiting == 1)
             await theirs.append_event(None, "alert:raised", {"n": 1})
+            assert seen == [0]
             gate.set()
-            assert (await anext(events)).data == {"n": 1}
-            assert ours.engine.listening
+            await until(lambda: seen == [0, 1])
+            nursery.cancel_scope.cancel()
 
 
 async def test_subscribers_look_less_often_while_they_are_told(
