@@ -281,4 +281,7 @@ def test_forms_for_many_rows(sql: str, form: str | None) -> None:
 def test_portions_are_powers_of_two() -> None:
     assert [len(part) for part in stacking.portions([()] * 141)] == [64, 64, 8, 4, 1]
     assert [*stacking.portions([])] == []
+    large = [(number, bytes(1 << 20)) for number in range(8)] + [(8, bytes(9 << 20))]
+    assert [len(part) for part in stacking.portions(large)] == [4, 4, 1]
+    assert [row for part in stacking.portions(large) for row in part] == large
     assert stacking.many(MOVE_HEAD) is not None

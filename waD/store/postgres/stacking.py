@@ -12,6 +12,8 @@ from waD.store.sql.writing import TALLY, TALLY_COLUMNS
 
 MOST: Final = 64
 """Rows of one statement. Each power of two up to this is a statement of its own, which the server prepares."""
+MOST_BYTES: Final = 4 << 20
+"""Text and bytes of one statement, if it has several rows: it is in memory whole, here and at the server."""
 _ROW: Final = re.compile(r"VALUES (\((?:[^()]|\([^()]*\))*\))")
 _MANY: Final = {
     MOVE_HEAD: (
@@ -44,8 +46,14 @@ def stacked(form: str, count: int) -> str:
 
 def portions(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
     """Rows in as few parts as there are statements for."""
-    start, left = 0, len(rows)
-    while left:
+    start = 0
+    while left := len(rows) - start:
         size = min(MOST, 1 << (left.bit_length() - 1))
+        while size > 1 and _bytes(rows[start : start + size]) > MOST_BYTES:
+            size //= 2
         yield rows[start : start + size]
-        start, left = start + size, left - size
+        start += size
+
+
+def _bytes(rows: Sequence[Sequence[Any]]) -> int:
+    return sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))

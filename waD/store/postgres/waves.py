@@ -46,6 +46,7 @@ def together(db: PostgresDatabase, jobs: Jobs, group: Sequence[Job]) -> list[Out
         psycopg.Error: nor is it then, and that is no fault of a job.
     """
     db.stacks = True
+    jobs.begin()
     outcomes: list[Outcome] = []
     try:
         for one in _waves(group):

@@ -105,6 +105,10 @@ class Jobs:
         self.flush(db)
         return outcomes
 
+    def begin(self) -> None:
+        """A transaction begins in which jobs have no savepoints: none of them is undone by itself."""
+        self._heads.mark()
+
     def do(self, db: Database, job: Job) -> Outcome:
         """Do one; raises what it fails with, and the transaction is of no use then."""
         return _DOERS[type(job)](self, db, job)
