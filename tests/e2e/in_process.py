@@ -32,7 +32,7 @@ from waD.session.manager import Manager
 from waD.session.network import NetworkDoors
 from waD.session.supervisor import Supervisor
 from waD.session.vitals import Clock
-from waD.store.engine import Job, Outcome
+from waD.store.engine import Engine, Job, Outcome
 from waD.store.errors import StorageUnavailable
 from waD.store.sqlite.engine import SqliteEngine
 from waD.store.store import Store, StoreSettings
@@ -232,6 +232,7 @@ async def machine(
     more: str = "",
     seed: int = 7,
     database: Path | None = None,
+    engine: Engine | None = None,
 ) -> AsyncIterator[Machine]:
     """Run a daemon's inside for the life of the block.
 
@@ -242,15 +243,17 @@ async def machine(
         more: more lines for the end of the configuration.
         seed: of the jitter.
         database: the file, when it is to be another one.
+        engine: another database than a file.
     """
     path = database or directory / "waD.db"
     clock = _clock(watch, seed)
     async with trio.open_nursery() as network:
         made = Machine(sandbox, directory, network, watch)
         made.configure(more)
-        made.engine = FaultyEngine(path, clock.unix_ms)
+        if engine is None:
+            engine = made.engine = FaultyEngine(path, clock.unix_ms)
         settings = StoreSettings(path=path)
-        store = Store(made.engine, settings) if watch is None else WatchedStore(made.engine, settings, watch)
+        store = Store(engine, settings) if watch is None else WatchedStore(engine, settings, watch)
         try:
             log = EventLog(store)
             manager = Manager(

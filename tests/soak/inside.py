@@ -28,6 +28,7 @@ from waD.session.manager import Manager
 from waD.session.network import NetworkDoors
 from waD.session.retention import run_retention
 from waD.session.vitals import Clock
+from waD.store.engine import Engine
 from waD.store.sqlite.engine import SqliteEngine
 from waD.store.store import Store, StoreSettings
 
@@ -97,7 +98,7 @@ class Watch:
 class WatchedStore(Store):
     """A store whose worker threads hold the clock still."""
 
-    def __init__(self, engine: SqliteEngine, settings: StoreSettings, watch: Watch) -> None:
+    def __init__(self, engine: Engine, settings: StoreSettings, watch: Watch) -> None:
         super().__init__(engine, settings)
         self._watch = watch
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from psycopg import RawCursor
 
 from tests.store.postgres_server import Server, binaries
 from tests.store.test_model import StoreMachine, run
 from waD.store.codec import Codec
 from waD.store.engine import Engine, Job
 from waD.store.phases import Phase
-from waD.store.postgres.database import PostgresDatabase
 from waD.store.postgres.engine import PostgresEngine
 from waD.store.postgres.settings import PostgresSettings
 from waD.store.vault import Vault
@@ -43,22 +43,22 @@ class PostgresBackend:
     def crash(self, engine: Any, jobs: Sequence[Job], after: int) -> bool:
         """Says whether the commit was through."""
         count = itertools.count()
-        execute = PostgresDatabase.execute
+        execute = RawCursor.execute
 
-        def counted(db: PostgresDatabase, *statement: Any) -> Any:
+        def counted(cursor: RawCursor[Any], *statement: Any, **options: Any) -> Any:
             if next(count) == after:
-                db._link.close()
+                cursor.connection.close()
                 raise Killed
-            return execute(db, *statement)
+            return execute(cursor, *statement, **options)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(PostgresDatabase, "execute", counted)
-            try:
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(RawCursor, "execute", counted)
                 engine.write(jobs)
-            except Killed:
-                return False
-            finally:
-                engine.close()
+        except Killed:
+            return False
+        finally:
+            engine.close()
         return True
 
 

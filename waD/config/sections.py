@@ -88,7 +88,10 @@ class Store:
         reload=False,
     )
     connections: int = option(
-        Whole(1, 100), 4, "Connections to the server for reading; one more writes.", reload=False
+        Whole(1, 100),
+        4,
+        "Connections to the server for reading; one more writes, and one listens while events are followed.",
+        reload=False,
     )
     unsafe_durability: bool = option(
         Switch(),

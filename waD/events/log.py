@@ -24,6 +24,8 @@ RECENT: Final = 256
 """Events of the last commits that are kept for subscribers who are up to date."""
 POLL_S: Final = 1.0
 """How often subscribers look for events of other daemons, where several share a database."""
+LISTENING_POLL_S: Final = 5.0
+"""The same while the database would tell of them."""
 
 
 class EventLog:
@@ -36,7 +38,8 @@ class EventLog:
 
     def __init__(self, store: Store, page_size: int = PAGE) -> None:
         self._store = store
-        self.poll_s = POLL_S if store.engine.shared else math.inf
+        self._shared = store.engine.shared
+        self._listens = False
         self.page_size = page_size
         self._recent: deque[EventRow] = deque(maxlen=RECENT)
         self._news = trio.Event()
@@ -46,12 +49,31 @@ class EventLog:
 
     def _committed(self, events: list[EventRow]) -> None:
         self._recent += events
+        self._wake()
+
+    def _wake(self) -> None:
         self._news.set()
         self._news = trio.Event()
 
     @property
+    def poll_s(self) -> float:
+        """How long a subscriber waits for news until it looks by itself."""
+        if not self._shared:
+            return math.inf
+        return LISTENING_POLL_S if self._store.engine.listening else POLL_S
+
+    def _listen(self) -> None:
+        """Once somebody subscribes, hear of what other daemons append."""
+        if self._shared and not self._listens:
+            self._listens = True
+            self._store.listen(self._wake)
+
+    @property
     def news(self) -> trio.Event:
-        """Set by the next commit that has events. Take it before looking, wait for it after finding nothing."""
+        """Set by the next commit that has events, here or, if we hear of it, by another daemon.
+
+        Take it before looking, wait for it after finding nothing.
+        """
         return self._news
 
     @property
@@ -101,6 +123,7 @@ class EventLog:
             CursorExpired: events behind `since` were removed; also out of the iteration, when the subscriber is so
                 slow that they are removed before it reads them.
         """
+        self._listen()
         oldest, last = await self.bounds()
         if since is not None and since < oldest:
             raise CursorExpired(since, oldest)

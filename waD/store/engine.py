@@ -6,7 +6,7 @@ transaction, each one whole or not at all (chapter 08 §6.4, group commit).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -330,12 +330,25 @@ class Engine(Protocol):
     Attributes:
         name: which it is: `sqlite:PATH`, or a URL without a password.
         shared: whether other processes may use it at the same time, so that leases end and must be renewed.
+        listening: whether it would tell now when another process appends events.
         concurrent_reads: how many reads may run at the same time; more would only wait for each other.
     """
 
     name: str
     shared: bool
     concurrent_reads: int
+
+    @property
+    def listening(self) -> bool:
+        """See above."""
+        ...
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """From now on call this, in some thread, when another process may have appended events.
+
+        A hint: where the database cannot tell, nothing is called, and calls may be missing or too many.
+        """
+        ...
 
     def write(self, jobs: Sequence[Job]) -> list[Outcome]:
         """One transaction for all; an outcome that is an error means that this job changed nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -91,6 +91,16 @@ class Store:
     def _published(self, events: list[EventRow]) -> None:
         if self.on_commit is not None:
             self.on_commit(events)
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call this on the loop when another process may have appended events; a hint, that may be missing."""
+        token = trio.lowlevel.current_trio_token()
+
+        def tell() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(heard, idempotent=True)
+
+        self._engine.listen(tell)
 
     async def read(self, query: Callable[..., T], *args: Any) -> T:
         """Run a blocking read of the engine in a worker thread."""

@@ -144,4 +144,7 @@ class Writer:
             ticket.outcome = outcome
             ticket.done.set()
         if events:
+            events.sort(
+                key=lambda event: event.cursor
+            )  # units that were written together have got them in turns
             self._published(events)

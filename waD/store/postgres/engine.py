@@ -20,10 +20,12 @@ from waD.store.postgres.database import PostgresDatabase
 from waD.store.postgres.faults import RefusedError, hopeless, meaning, told
 from waD.store.postgres.integrity import complaints
 from waD.store.postgres.link import Closing, Link, open_link
+from waD.store.postgres.listening import Listener
 from waD.store.postgres.place import Place
 from waD.store.postgres.readers import BEGIN_VIEW, Readers
 from waD.store.postgres.settings import PostgresSettings
 from waD.store.postgres.transactions import Patience, Transactions
+from waD.store.postgres.waves import OneFailed, together
 from waD.store.sql.database import Database
 from waD.store.sql.jobs import Jobs
 from waD.store.sql.reading import Reads, View
@@ -82,6 +84,9 @@ class PostgresEngine(Reads):
         self._readers = Readers(
             self.place, self._connect, self._closing, settings.wait_s, settings.connections
         )
+        self._listener = Listener(
+            self.place, self._connect, self._closing, lambda: self._transactions.backend_pid
+        )
 
     def _open(self) -> None:
         patience = Patience(self._settings.wait_s, self._closing)
@@ -120,13 +125,32 @@ class PostgresEngine(Reads):
     def close(self) -> None:
         """Close all connections."""
         self._closing.begin()
+        self._listener.close()
         self._transactions.close()
         self._readers.close()
 
+    def listen(self, heard: Callable[[], None]) -> None:
+        """On a connection of its own."""
+        self._listener.start(heard)
+
+    @property
+    def listening(self) -> bool:
+        """While that connection is there."""
+        return self._listener.alive
+
     def write(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """One transaction, done again until it is there or the database is given up."""
+        """One transaction, done again until it is there or the database is given up.
+
+        At first all jobs are done together, without savepoints. When one of them fails, all is rolled back, and each
+        is done by itself.
+        """
+        run = self._transactions.run
         try:
-            return self._transactions.run(lambda db: self._jobs.run(db, jobs), self._jobs.forget)
+            try:
+                return run(lambda db: together(db, self._jobs, jobs), self._jobs.forget)
+            except (OneFailed, RefusedError):
+                self._jobs.forget()
+            return run(lambda db: self._jobs.run(db, jobs, apart=True), self._jobs.forget)
         except StoreError as error:
             self._jobs.forget()
             return [error] * len(jobs)

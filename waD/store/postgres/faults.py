@@ -11,8 +11,9 @@ from waD.store.errors import StorageUnavailable, StoreDamaged, StoreError, Store
 Meaning: TypeAlias = Literal["lost", "conflict", "refused", "lasting"]
 
 _CONFLICT: Final = frozenset({"40001", "40P01", "40003"})
-_PASSING: Final = frozenset({"25006", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03"})
-"""Read-only (a primary that became a standby), too many connections, a lock that is held, shut down, starting, idle."""
+_PASSING: Final = frozenset({"25006", "26000", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03"})
+"""Read-only (a primary that became a standby), a prepared statement that is not there any more, too many connections,
+a lock that is held, shut down, starting, idle."""
 _REFUSED: Final = frozenset({"22", "23", "54", "WA"})
 """Classes: data, integrity, limits of the server, and the refusals of our own triggers."""
 _ADVICE: Final = {
@@ -51,6 +52,8 @@ def meaning(error: psycopg.Error) -> Meaning:
     """What is to be done about an error."""
     code = error.sqlstate
     if code is None:
+        if isinstance(error, psycopg.ProgrammingError) and "cannot adapt" in str(error):
+            return "refused"  # it did not even get to the server
         # Without a code it did not come from the server: the connection broke, or was never made.
         return "lost" if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) else "lasting"
     if code in _CONFLICT:

@@ -21,6 +21,8 @@ LOOK_S: Final = 0.1
 """How often a wait looks whether it is over."""
 PREPARE_AFTER: Final[int | None] = 3
 """How often a statement is run before it is prepared."""
+PREPARED: Final = 300
+"""Statements that are kept prepared: a few dozen, each for up to seven numbers of rows."""
 GRACE_S: Final = 5.0
 """How long a statement may still run when the store is closed."""
 LOCK_MS: Final = 10_000
@@ -113,7 +115,7 @@ def open_link(place: Place, closing: Closing, silence_s: float) -> Link:
         cursor_factory=RawCursor,
         prepare_threshold=PREPARE_AFTER,
     )
-    link.closing, link.silence_s = closing, silence_s
+    link.closing, link.silence_s, link.prepared_max = closing, silence_s, PREPARED
     try:
         link.execute(_SETTINGS)
     except BaseException:

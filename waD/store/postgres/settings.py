@@ -28,7 +28,7 @@ class PostgresSettings(Struct, frozen=True, kw_only=True):
         url: `postgresql://USER@HOST[:PORT]/DATABASE[?PARAMETERS]`, as libpq reads it.
         password_file: holds the password in its first line.
         unsafe_durability: run although the server may lose commits.
-        connections: how many there are for reading; one more writes.
+        connections: how many there are for reading; one more writes, and one listens.
         wait_s: how long a database that does not answer is waited for (chapter 08 §0 R6).
     """
 

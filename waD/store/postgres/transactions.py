@@ -12,10 +12,11 @@ from typing import Final, TypeVar
 import psycopg
 
 from waD.store.errors import StorageUnavailable
-from waD.store.postgres.database import PostgresDatabase
+from waD.store.postgres.database import PostgresDatabase, pipelined, refusal
 from waD.store.postgres.faults import Silent, meaning, told
 from waD.store.postgres.frozen import LOCKED, end_frozen
 from waD.store.postgres.link import Closing, Link
+from waD.store.postgres.listening import CAN_NOTIFY, NOTIFY
 from waD.store.postgres.place import Place
 
 T = TypeVar("T")
@@ -104,6 +105,12 @@ class Transactions:
         self._seq = 0
         self._link: Link | None = None
         self._backend: tuple[int, str] | None = None
+        self._notifies = False
+
+    @property
+    def backend_pid(self) -> int | None:
+        """Process id of the server's end of the connection, the present one or the last."""
+        return None if self._backend is None else self._backend[0]
 
     def run(self, work: Callable[[PostgresDatabase], T], undo: Callable[[], None]) -> T:
         """Run something in a transaction of its own; it is run again when it is certain that it was not committed.
@@ -115,6 +122,7 @@ class Transactions:
         Raises:
             StorageUnavailable: the database did not answer for `wait_s`.
             StoreError: it refuses.
+            RefusedError: it does not take what was to be written, and said so only when asked to commit it.
         """
         patience, conflicts = Patience(self._wait_s, self._closing), 0
         while True:
@@ -137,6 +145,8 @@ class Transactions:
                     self._closing.sleep(CONFLICT_S * 2**conflicts)
                     conflicts += 1
                     continue
+                elif why == "refused":
+                    raise refusal(error) from error
                 raise told(self._place, error) from error
 
     def close(self) -> None:
@@ -150,42 +160,43 @@ class Transactions:
     def _once(self, work: Callable[[PostgresDatabase], T], patience: Patience) -> T:
         link = self._connected()
         seq = self._seq = self._seq + 1
-        db = PostgresDatabase(link)
+        done: tuple[T, float] | None = None  # what work gave, and when the server was asked to commit it
         try:
-            db.execute("BEGIN")
-            marked = db.execute(_MARK, (seq, self._id))
-            result = work(db)
-            if marked.rowcount == 0:
-                raise MarkLost
-        except BaseException:
-            _roll_back(link)
-            raise
-        self._commit(link, db, seq, patience)
-        return result
-
-    def _commit(self, link: Link, db: PostgresDatabase, seq: int, patience: Patience) -> None:
-        # Half of the time for the answer, so that the other half is left to find out what became of it.
-        link.silence_s, began = self._wait_s / 2, time.monotonic()
-        try:
-            status = db.execute("COMMIT").statusmessage
+            with pipelined(link) as pipeline:
+                db = PostgresDatabase(link, pipeline)
+                db.execute("BEGIN")
+                marked = db.execute(_MARK, (seq, self._id))
+                result = work(db)
+                if marked.rowcount == 0:  # and before COMMIT goes, the row is locked
+                    raise MarkLost
+                if db.appends and self._notifies:
+                    db.execute(NOTIFY)
+                done = result, time.monotonic()
+                # Half of the time for the answer, so that the other half is left to find out what became of it.
+                link.silence_s = self._wait_s / 2
+                status = db.finish("COMMIT")
         except psycopg.Error as error:
-            if meaning(error) != "lost" and not link.closed:  # the server says that it did not
-                _roll_back(link)
+            if done is None or (meaning(error) != "lost" and not link.closed):
+                _roll_back(link)  # it was not asked to, or says that it did not
+                if error.sqlstate == "54000":
+                    self._notifies = False  # somebody lets notifications pile up: do without
                 raise
+            result, began = done
             if isinstance(error, Silent):
                 patience.started(began)
             if not self._was_committed(seq, patience, error):
                 raise
-            return
+            return result
         except BaseException:
             _roll_back(link)
             raise
         finally:
             link.silence_s = self._wait_s
-        if status != "COMMIT":
+        if status() != "COMMIT":
             raise StorageUnavailable(
                 f"{self._place} rolled back a transaction that we did not know to have failed"
             )
+        return result
 
     def _was_committed(self, seq: int, patience: Patience, lost: psycopg.Error) -> bool:
         """Whether a transaction whose COMMIT got no answer is there.
@@ -226,6 +237,7 @@ class Transactions:
             if self._backend is None:
                 link.execute(_FORGET_OLD, (self._id,))
             found = link.execute(_WHO).fetchone()
+            (self._notifies,) = link.execute(CAN_NOTIFY.encode()).fetchone() or (False,)
         except BaseException:
             link.close()
             raise

@@ -40,7 +40,7 @@ _PUT_HEAD: Final = (
     "creds_version=excluded.creds_version, item_count=excluded.item_count, checksum=excluded.checksum, "
     "complete=excluded.complete, written_at=excluded.written_at"
 )
-_MOVE_HEAD: Final = (
+MOVE_HEAD: Final = (
     "UPDATE wa_auth_snapshots SET version=?, item_count=?, checksum=?, written_at=? WHERE session_id=?"
 )
 _STEP_HEAD: Final = "UPDATE wa_auth_snapshots SET version=? WHERE session_id=? AND epoch=? AND version=?"
@@ -137,13 +137,19 @@ class Heads:
 
     def flush(self, db: Database, now_ms: int, session_id: str | None = None) -> None:
         """Write the heads that changed, or one of them."""
+        moved: list[tuple[Any, ...]] = []
         for one in [session_id] if session_id is not None else [*self._dirty]:
             head = self._heads.get(one)
             if one in self._dirty and head is not None:
                 self._note(one)  # the job that wants it written may be rolled back, and this with it
-                _write(db, one, head, now_ms)
+                if head.stored and not head.creds_changed:
+                    moved.append((head.version, head.count, head.checksum, Ms(now_ms), one))
+                else:
+                    _put(db, one, head, now_ms)
                 head.stored, head.creds_changed = True, False
             self._dirty.discard(one)
+        if moved:
+            db.executemany(MOVE_HEAD, moved)
 
     # What a unit changes.
 
@@ -154,14 +160,18 @@ class Heads:
         items: Mapping[ItemKey, ItemValue | None],
         creds: bytes | None,
         now_ms: int,
+        old: Mapping[ItemKey, bytes] | None = None,
     ) -> None:
-        """Apply a unit's items and credentials, in whatever representations the phase has."""
+        """Apply a unit's items and credentials, in whatever representations the phase has.
+
+        `old` are the checksums that the items in the snapshot have; None: they are asked for.
+        """
         documents = {
             key: value if value is None or isinstance(value, bytes) else value.serialize()
             for key, value in items.items()
         }
         if at.phase in WRITES_SNAPSHOT:
-            self._write_snapshot(db, at, documents, creds)
+            self._write_snapshot(db, at, documents, creds, old)
         if at.phase in WRITES_LEGACY:
             self._write_legacy(db, at.session_id, documents, creds, now_ms)
 
@@ -171,6 +181,7 @@ class Heads:
         at: Fenced,
         documents: Mapping[ItemKey, bytes | None],
         creds: bytes | None,
+        old: Mapping[ItemKey, bytes] | None,
     ) -> None:
         self._note(at.session_id)
         head = self._head(db, at)
@@ -182,7 +193,7 @@ class Heads:
                     f"says {at.epoch}.{at.version - 1}: restore a sealed copy or a backup"
                 )
             return
-        _write_items(db, at, head, documents)
+        _write_items(db, at, head, documents, old)
         if creds is not None:
             set_creds(head, at, creds)
         head.version = at.version
@@ -347,10 +358,7 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _write(db: Database, session_id: str, head: Head, now_ms: int) -> None:
-    if head.stored and not head.creds_changed:
-        db.execute(_MOVE_HEAD, (head.version, head.count, head.checksum, Ms(now_ms), session_id))
-        return
+def _put(db: Database, session_id: str, head: Head, now_ms: int) -> None:
     db.execute(
         _PUT_HEAD,
         (session_id, head.epoch, head.version, FORMAT, document(head.creds), head.creds_version, head.count,
@@ -358,10 +366,17 @@ def _write(db: Database, session_id: str, head: Head, now_ms: int) -> None:
     )  # fmt: skip
 
 
-def _write_items(db: Database, at: Fenced, head: Head, documents: Mapping[ItemKey, bytes | None]) -> None:
+def _write_items(
+    db: Database,
+    at: Fenced,
+    head: Head,
+    documents: Mapping[ItemKey, bytes | None],
+    old: Mapping[ItemKey, bytes] | None = None,
+) -> None:
     if not documents:
         return
-    old = _old_checksums(db, at.session_id, documents)
+    if old is None:
+        old = _old_checksums(db, at.session_id, documents)
     key_of_mac = mac_key(at.cipher)
     puts: list[tuple[str, str, str, int, Json, bytes]] = []
     deletes: list[tuple[str, str, str]] = []

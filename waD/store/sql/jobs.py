@@ -95,25 +95,43 @@ class Jobs:
         self._phasing = Phasing(self._heads, self.sealing, codec, vault)
         self._encrypting = Encrypting(self._heads, vault)
 
-    def run(self, db: Database, jobs: Sequence[Job]) -> list[Outcome]:
+    def run(self, db: Database, jobs: Sequence[Job], *, apart: bool = False) -> list[Outcome]:
         """Do all of them; the caller has begun a transaction and commits it afterwards.
 
         An outcome that is an error means that this job changed nothing. After any exception, or a commit that
-        failed, the caller calls `forget`.
+        failed, the caller calls `forget`. With `apart` nothing of a job is put off until after its savepoint.
         """
-        outcomes = [self._attempt(db, job) for job in jobs]
-        self._heads.flush(db, self._now_ms())
+        outcomes = [self._attempt(db, job, apart) for job in jobs]
+        self.flush(db)
         return outcomes
+
+    def begin(self) -> None:
+        """A transaction begins in which jobs have no savepoints: none of them is undone by itself."""
+        self._heads.mark()
+
+    def do(self, db: Database, job: Job) -> Outcome:
+        """Do one; raises what it fails with, and the transaction is of no use then."""
+        return _DOERS[type(job)](self, db, job)
+
+    def unit_writer(self, db: Database) -> UnitWriter:
+        """For one unit."""
+        return UnitWriter(db, self._heads, self._vault, self._now_ms())
+
+    def flush(self, db: Database) -> None:
+        """Write what is only in memory yet; the last that is done before a commit."""
+        self._heads.flush(db, self._now_ms())
 
     def forget(self) -> None:
         """The transaction was rolled back."""
         self._heads.forget()
 
-    def _attempt(self, db: Database, job: Job) -> Outcome:
+    def _attempt(self, db: Database, job: Job, apart: bool) -> Outcome:
         db.execute("SAVEPOINT job")
         self._heads.mark()
         try:
-            outcome = _DOERS[type(job)](self, db, job)
+            outcome = self.do(db, job)
+            if apart:
+                self.flush(db)
             db.settle()
         except (StoreError, ValueError) as error:
             outcome = error
@@ -134,8 +152,7 @@ class Jobs:
         return outcome
 
     def _commit_unit(self, db: Database, job: CommitUnit) -> Committed:
-        writer = UnitWriter(db, self._heads, self._vault, self._now_ms())
-        return writer.write(job.session_id, (job.token, job.epoch), job.unit)
+        return self.unit_writer(db).write(job.session_id, (job.token, job.epoch), job.unit)
 
     def _create_session(self, db: Database, job: CreateSession) -> SessionRow:
         now = Ms(self._now_ms())

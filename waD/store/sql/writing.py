@@ -9,7 +9,7 @@ from typing import Any, Final
 from waD.store.errors import KekUnavailable, LeaseLost
 from waD.store.model import UNDECRYPTABLE, EventRow
 from waD.store.sql import message_secrets, rows
-from waD.store.sql.database import Database, Json, Ms, Result, document, ms
+from waD.store.sql.database import Database, Json, Ms, document, ms
 from waD.store.sql.heads import Fenced, Heads
 from waD.store.unit import (
     Announce,
@@ -17,6 +17,7 @@ from waD.store.unit import (
     ChangeOutbox,
     Committed,
     Enqueue,
+    ItemKey,
     Journal,
     KeepPlaintext,
     KeepSecret,
@@ -33,7 +34,7 @@ _PUT_MESSAGE: Final = (
     "INSERT INTO whatsapp_messages (session_id, chat, sender, message_id, wire_chat, wire_sender, from_me, ts, "
     "kind, body, content, raw, status, source, inserted_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (session_id, chat, sender, message_id) DO UPDATE SET kind=excluded.kind, body=excluded.body, "
-    f"content=excluded.content, raw=excluded.raw WHERE whatsapp_messages.kind='{UNDECRYPTABLE}'"
+    f"content=excluded.content, raw=excluded.raw WHERE whatsapp_messages.kind='{UNDECRYPTABLE}' RETURNING session_id"
 )
 _PUT_OUTBOX: Final = (
     "INSERT INTO wa_outbox (session_id, client_ref, chat, message_id, payload, stanza, state, attempts, not_before, "
@@ -48,7 +49,8 @@ _PUT_JOURNAL: Final = (
     "VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING"
 )
 _PUT_EVENT: Final = (
-    "INSERT INTO wa_events (session_id, session, kind, payload, at) VALUES (?,?,?,?,?) RETURNING id"
+    "INSERT INTO wa_events (session_id, session, kind, payload, at) VALUES (?,?,?,?,?) "
+    "RETURNING session_id, id"
 )
 _RAISE_STATUS: Final = (
     "UPDATE whatsapp_messages SET status=? "
@@ -79,12 +81,17 @@ _MOVE_MESSAGES: Final = (
     f"ORDER BY m.seq DESC LIMIT {MOVED_MESSAGES})"
 )
 _SENDERS: Final = "SELECT DISTINCT sender FROM whatsapp_messages WHERE session_id=? AND chat=?"
-_FENCE: Final = (
-    "UPDATE wa_sessions SET auth_version=auth_version+1, legacy_version=CASE WHEN auth_phase IN "
-    "('cut_over','legacy_retired') THEN legacy_version ELSE auth_version+1 END, updated_at=?{more} "
-    "WHERE id=? AND lease_token=? AND (auth_epoch=? OR ?=0) "
-    "RETURNING auth_version, auth_epoch, name, auth_phase, dek_wrapped, dek_kek_id"
+FENCE_STEP: Final = (
+    "auth_version=auth_version+1, legacy_version=CASE WHEN auth_phase IN ('cut_over','legacy_retired') "
+    "THEN legacy_version ELSE auth_version+1 END"
 )
+FENCE_FOUND: Final = "id, auth_version, auth_epoch, name, auth_phase, dek_wrapped, dek_kek_id"
+_FENCE: Final = (
+    f"UPDATE wa_sessions SET {FENCE_STEP}, updated_at=?{{more}} "
+    f"WHERE id=? AND lease_token=? AND (auth_epoch=? OR ?=0) RETURNING {FENCE_FOUND}"
+)
+TALLY_COLUMNS: Final = ("messages_received", "messages_sent", "decrypt_failures", "retry_requests")
+TALLY: Final = f"UPDATE wa_sessions SET {', '.join(f'{name}={name}+?' for name in TALLY_COLUMNS)} WHERE id=?"
 
 
 def put_event(
@@ -108,7 +115,7 @@ def send_event(
     """The same; what was appended is asked for later."""
     asked = db.promise(_PUT_EVENT, (*session, event_type, rows.json_text(data), Ms(now_ms)))
     return lambda: EventRow(
-        cursor=asked()[0],
+        cursor=asked()[1],
         time=now_ms,
         connection_id=session[0],
         session=session[1],
@@ -142,15 +149,27 @@ def fence(
         LeaseLost: the token is not the current one.
         KekUnavailable: the session is encrypted with a key that is not here.
     """
+    found = ask_fence(db, session_id, owned, changes, now_ms)()
+    return fenced(found, session_id, owned[0], vault, keys=keys)
+
+
+def ask_fence(
+    db: Database, session_id: str, owned: tuple[int, int], changes: Mapping[str, Any], now_ms: int
+) -> Callable[[], Any]:
+    """The statement of `fence`; what it gives is for `fenced`."""
     columns = rows.session_changes(changes)
     more = "".join(f", {name}=?" for name in columns)
     token, epoch = owned
-    found = db.execute(
+    return db.promise(
         _FENCE.format(more=more), (Ms(now_ms), *columns.values(), session_id, token, epoch, epoch)
-    ).fetchone()
+    )
+
+
+def fenced(found: Any, session_id: str, token: int, vault: Vault | None, *, keys: bool) -> Fenced:
+    """What the fence found; raises as `fence`."""
     if found is None:
         raise LeaseLost(f"session {session_id} has another owner now; this one must not write any more")
-    version, epoch, name, phase, wrapped, kek_id = found
+    _, version, epoch, name, phase, wrapped, kek_id = found
     cipher = open_cipher(vault, session_id, epoch, wrapped, kek_id) if keys else None
     return Fenced(session_id, name, token, epoch, version, phase, cipher)
 
@@ -179,18 +198,23 @@ def _has_secrets(unit: Unit) -> bool:
 
 
 class UnitWriter:
-    """Writes one session's unit inside an open transaction."""
+    """Writes one session's unit inside an open transaction.
+
+    Attributes:
+        now: Unix milliseconds.
+    """
 
     def __init__(self, db: Database, heads: Heads, vault: Vault | None, now_ms: int) -> None:
         self._db = db
         self._heads = heads
         self._vault = vault
-        self._now = now_ms
+        self.now = now_ms
         self._id = ""
         self._name = ""
         self._cipher: Cipher | None = None
+        self._version = 0
         self._events: list[Callable[[], EventRow]] = []
-        self._counted: list[tuple[Result, str]] = []
+        self._counted: list[tuple[Callable[[], int], str]] = []
         self._tallies: Counter[str] = Counter()
 
     def write(self, session_id: str, owned: tuple[int, int], unit: Unit) -> Committed:
@@ -200,41 +224,60 @@ class UnitWriter:
             LeaseLost: the token is not the current one.
             KekUnavailable: the session is encrypted with a key that is not here.
         """
-        keys = _has_secrets(unit)
-        at = fence(self._db, session_id, owned, unit.session, self._vault, self._now, keys=keys)
-        self._id, self._name, self._cipher = session_id, at.name, at.cipher
+        found = ask_fence(self._db, session_id, owned, unit.session, self.now)()
+        self.apply(session_id, owned[0], found, unit)
+        if (tally := self.tally_row()) is not None:
+            self._db.execute(TALLY, tally)
+        return self.committed()
+
+    def apply(
+        self, session_id: str, token: int, found: Any, unit: Unit, old: Mapping[ItemKey, bytes] | None = None
+    ) -> None:
+        """Apply everything but the tallies, behind a fence.
+
+        Args:
+            session_id: whose state.
+            token: the owner's.
+            found: what `ask_fence` gave.
+            unit: which.
+            old: the checksums of its items that there are; None: they are asked for.
+
+        Raises:
+            LeaseLost, KekUnavailable: as `write`.
+        """
+        at = fenced(found, session_id, token, self._vault, keys=_has_secrets(unit))
+        self._id, self._name, self._cipher, self._version = session_id, at.name, at.cipher, at.version
         if unit.items or unit.creds is not None:
-            self._heads.write(self._db, at, unit.items, unit.creds, self._now)
+            self._heads.write(self._db, at, unit.items, unit.creds, self.now, old)
         else:
             self._heads.step(self._db, at)
         for step in unit.steps:
             _WRITERS[type(step)](self, step)
-        self._write_tallies()
-        return Committed(at.version, [event() for event in self._events])
 
-    def _write_tallies(self) -> None:
-        for done, tally in self._counted:
-            if done.rowcount:
-                self._tallies[tally] += 1
-        if self._tallies:
-            columns = ", ".join(f"{name}={name}+?" for name in self._tallies)
-            self._db.execute(
-                f"UPDATE wa_sessions SET {columns} WHERE id=?", (*self._tallies.values(), self._id)
-            )
+    def tally_row(self) -> tuple[Any, ...] | None:
+        """What is left for the statement TALLY; None when nothing was counted."""
+        for count, name in self._counted:
+            self._tallies[name] += count()
+        if not self._tallies.total():
+            return None
+        return (*(self._tallies[name] for name in TALLY_COLUMNS), self._id)
+
+    def committed(self) -> Committed:
+        """The outcome."""
+        return Committed(self._version, [event() for event in self._events])
 
     def put_message(self, step: PutMessage) -> None:
         """Insert, or resolve an undecryptable one."""
         m = step.row
         content = None if m.content is None else rows.json_text(m.content)
-        done = self._db.execute(
+        done = self._db.promise(
             _PUT_MESSAGE,
             (self._id, m.chat, m.sender, m.message_id, m.wire_chat, m.wire_sender, m.from_me, Ms(m.ts), m.kind,
-             m.body, content, m.raw, m.status, m.source, Ms(self._now)),
+             m.body, content, m.raw, m.status, m.source, Ms(self.now)),
         )  # fmt: skip
         if not m.from_me and m.source in _NEW:
-            self._counted.append(
-                (done, "decrypt_failures" if m.kind == UNDECRYPTABLE else "messages_received")
-            )
+            tally = "decrypt_failures" if m.kind == UNDECRYPTABLE else "messages_received"
+            self._counted.append((lambda: int(done() is not None), tally))
 
     def change_message(self, step: ChangeMessage) -> None:
         """Change columns of a message."""
@@ -255,7 +298,7 @@ class UnitWriter:
         self._db.execute(
             _PUT_OUTBOX,
             (self._id, o.client_ref, o.chat, o.message_id, self._payload(o.message_id, o.payload), o.stanza, o.state,
-             o.attempts, Ms(o.not_before), ms(o.expires_at), Ms(o.created_at or self._now)),
+             o.attempts, Ms(o.not_before), ms(o.expires_at), Ms(o.created_at or self.now)),
         )  # fmt: skip
 
     def _payload(self, message_id: str, payload: dict[str, Any]) -> Json:
@@ -273,8 +316,8 @@ class UnitWriter:
             changes = {**changes, "payload": self._payload(step.message_id, changes["payload"])}
         columns, values = rows.assignments("message on its way", changes, rows.OUTBOX_CHANGES)
         if step.changes.get("state") == "sent":
-            (found,) = self._db.execute(_TAKEN, (self._id, step.message_id)).fetchone()
-            self._tallies["messages_sent"] += found
+            taken = self._db.promise(_TAKEN, (self._id, step.message_id))
+            self._counted.append((lambda: taken()[0], "messages_sent"))
         self._db.execute(
             f"UPDATE wa_outbox SET {columns} WHERE session_id=? AND message_id=?",
             (*values, self._id, step.message_id),
@@ -285,7 +328,7 @@ class UnitWriter:
         kept = step.plaintext
         if self._cipher is not None:
             kept = self._cipher.close_blob(f"retry:{step.message_id}", kept)
-        self._db.execute(_PUT_PLAINTEXT, (self._id, step.chat, step.message_id, kept, Ms(self._now)))
+        self._db.execute(_PUT_PLAINTEXT, (self._id, step.chat, step.message_id, kept, Ms(self.now)))
 
     def keep_secret(self, step: KeepSecret) -> None:
         """For add-ons."""
@@ -294,7 +337,7 @@ class UnitWriter:
     def journal(self, step: Journal) -> None:
         """For duplicates."""
         self._db.execute(
-            _PUT_JOURNAL, (self._id, step.cipher_sha, step.chat, step.sender, step.message_id, Ms(self._now))
+            _PUT_JOURNAL, (self._id, step.cipher_sha, step.chat, step.sender, step.message_id, Ms(self.now))
         )
 
     def move_person(self, step: MovePerson) -> None:
@@ -315,7 +358,7 @@ class UnitWriter:
     def announce(self, step: Announce) -> None:
         """Append an event."""
         session = (self._id, self._name)
-        self._events.append(send_event(self._db, session, step.type, step.data, self._now))
+        self._events.append(send_event(self._db, session, step.type, step.data, self.now))
 
 
 _WRITERS: Final[dict[type[Step], Callable[[UnitWriter, Any], None]]] = {

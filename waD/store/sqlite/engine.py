@@ -81,6 +81,7 @@ class SqliteEngine(Reads):
     """
 
     shared = False
+    listening = False
     concurrent_reads = 1
 
     def __init__(
@@ -120,6 +121,9 @@ class SqliteEngine(Reads):
             self._reader.close()
         self._db.close()
         self._lock.release()
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Nobody else writes to the file."""
 
     def write(self, jobs: Sequence[Job]) -> list[Outcome]:
         """One transaction; each job in its savepoint."""
