@@ -284,6 +284,14 @@ class FakeAuth:
     async def restore(self, order: t.RestoreParams) -> t.RestoreResult:
         return cast("t.RestoreResult", await self._do("auth.restore", order))
 
+    async def seals(self, name: str) -> t.SealList:
+        self._sessions._known(name)
+        return cast("t.SealList", await self._do("auth.seals", name))
+
+    async def restore_seal(self, order: t.SealRestoreParams) -> t.RestoreResult:
+        self._sessions._known(order.name)
+        return cast("t.RestoreResult", await self._do("auth.restore_seal", order))
+
     async def compare(self, order: t.CompareParams) -> t.CompareResult:
         self._sessions._known(order.name)
         return cast("t.CompareResult", await self._do("auth.compare", order))

@@ -46,6 +46,8 @@ from waD.control.types import (
     RetireParams,
     RewrapParams,
     RollbackParams,
+    SealList,
+    SealRestoreParams,
     SendRequest,
     SendResult,
     SessionView,
@@ -126,7 +128,10 @@ class EventStream(Protocol):
 
 
 class Auth(Protocol):
-    """Auth states of the sessions. `backup`, `discard`, `upload` and `restore` run to their end without the client."""
+    """Auth states of the sessions.
+
+    `backup`, `discard`, `upload`, `restore` and `restore_seal` run to their end without the client.
+    """
 
     async def backup(self, order: BackupParams) -> BackupResult:
         """Make an archive, verify it, and keep it for a while.
@@ -151,6 +156,17 @@ class Auth(Protocol):
         """Restore from an upload.
 
         Raises `bad_params`, `refused` (a newer state, another identity), `damaged` (the archive), `wrong_state`.
+        """
+        ...
+
+    async def seals(self, name: str) -> SealList:
+        """Return the sealed copies of a session's auth state, also of a retired one."""
+        ...
+
+    async def restore_seal(self, order: SealRestoreParams) -> RestoreResult:
+        """Put a sealed copy back; one that is not the last version is an old state.
+
+        Raises as `restore` does, and `wrong_state` for a session that was moved.
         """
         ...
 

@@ -306,6 +306,33 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
             verdict=_SOUND,
         ),
     ),
+    "auth.seals": (
+        t.SessionParams(name="alerts"),
+        t.SealList(
+            name="alerts",
+            connection_id=_ID,
+            epoch=1,
+            version=851,
+            seals=[
+                t.SealView(epoch=1, version=840, reason="periodic", sealed_at=1_767_225_600_000, items=870),
+                t.SealView(epoch=1, version=812, reason="manual", sealed_at=1_767_204_000_000, items=872),
+            ],
+        ),
+    ),
+    "auth.restore_seal": (
+        t.SealRestoreParams(name="alerts", epoch=1, version=812, rollback_anyway=True),
+        t.RestoreResult(
+            name="alerts",
+            connection_id=_ID,
+            done=True,
+            exact=False,
+            plan=["pairwise sessions that are dropped: 57"],
+            peers=41,
+            sessions=57,
+            verdict=_SOUND,
+            backup="sealed in the store as version 851",
+        ),
+    ),
     "auth.unretire": (
         t.SessionParams(name="alerts"),
         t.UndoResult(

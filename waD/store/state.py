@@ -136,6 +136,7 @@ class SessionState:
         *,
         least_epoch: int = 0,
         archive: bytes | None = None,
+        locked: bool = False,
     ) -> Restored:
         """Seal the auth state and put another one in its place (chapter 08 §7.5).
 
@@ -146,13 +147,14 @@ class SessionState:
             event: type and data of what is announced.
             least_epoch: the new epoch is at least this one.
             archive: SHA-256 of an archive that goes on exactly, which it may once.
+            locked: also where the state in place cannot be decrypted; it is kept as it is.
 
         Raises:
             LeaseLost: the session has another owner.
             StoreError: nothing was changed.
         """
         job = RestoreAuth(
-            self.session_id, self.row.lease_token, creds, items, changes, *event, least_epoch, archive
+            self.session_id, self.row.lease_token, creds, items, changes, *event, least_epoch, archive, locked
         )
         done: Restored = await self._store.write(job)
         self._cache.clear()

@@ -18,6 +18,9 @@ from waD.control.types.auth import Part as Part
 from waD.control.types.auth import RestoreMode as RestoreMode
 from waD.control.types.auth import RestoreParams as RestoreParams
 from waD.control.types.auth import RestoreResult as RestoreResult
+from waD.control.types.auth import SealList as SealList
+from waD.control.types.auth import SealRestoreParams as SealRestoreParams
+from waD.control.types.auth import SealView as SealView
 from waD.control.types.auth import UploadParams as UploadParams
 from waD.control.types.auth import UploadResult as UploadResult
 from waD.control.types.auth import Verdict as Verdict

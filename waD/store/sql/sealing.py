@@ -19,7 +19,7 @@ from waD.store.errors import KekUnavailable, LeaseLost, StoreDamaged
 from waD.store.model import Sealed, SealInfo, SessionRow
 from waD.store.phases import COMPLETE, WRITES_LEGACY
 from waD.store.seals import ROUTINE
-from waD.store.sql import rows
+from waD.store.sql import keeping, rows
 from waD.store.sql.auth import State, read_state
 from waD.store.sql.database import Database, Ms, document
 from waD.store.sql.heads import NO_CREDS, Fenced, Heads, as_stored, encoded
@@ -227,6 +227,8 @@ class Sealing:
             raise StoreDamaged(f"{which} cannot be read: use an older one, or a backup") from None
 
     def _open(self, data: bytes, expected: bytes, key: tuple[int, int], which: str) -> Sealed:
+        if (kept := keeping.as_kept(data)) is not None:
+            return self._open_kept(kept, expected, which)
         if (box := as_closed(data)) is not None:
             cipher = open_cipher(self._vault, box.session, box.epoch, box.dek, box.kek)
             assert cipher is not None
@@ -249,6 +251,15 @@ class Sealing:
             creds=None if creds == NO_CREDS else creds,
             items={name: value for name, (_, value) in items.items()},
         )
+
+    def _open_kept(self, kept: keeping.Kept, expected: bytes, which: str) -> Sealed:
+        try:
+            cipher = open_cipher(self._vault, kept.session, kept.epoch, kept.dek, kept.kek)
+        except KekUnavailable:
+            if not keeping.has_clear(kept):
+                raise
+            cipher = None
+        return keeping.opened(kept, expected, cipher, which)
 
     def _open_earlier(self, data: bytes, which: str) -> Sealed:
         found = _decode_earlier(data)
@@ -282,15 +293,38 @@ class Sealing:
         Raises:
             LeaseLost: the token is not the current one.
         """
-        sealed = self.put(db, row, "pre_restore", now_ms)
-        held = self._hold(db, row)
+        locked = self._locked(row, db) if job.locked else None
+        sealed, held, lost = self._put_away(db, row, now_ms, locked=locked is not None)
         at = self._begin(db, row, job.token, job.changes, now_ms, job.least_epoch)
         self._replace(db, at, job.items, job.creds, held, now_ms)
         if job.archive is not None:
             db.execute(_PUT_ARCHIVE, (job.archive, row.id, Ms(now_ms)))
         data = {**job.event_data, "sealedVersion": sealed}
+        if locked is not None:
+            data["sealedUnder"] = locked
         event = put_event(db, (row.id, row.name), job.event_type, data, now_ms)
-        return Restored(at.version, [event], sealed, held.count, at.epoch)
+        return Restored(at.version, [event], sealed, held.count, at.epoch, locked, lost)
+
+    def _locked(self, row: SessionRow, db: Database) -> str | None:
+        """The name of the key that a state is encrypted with, if that is not here."""
+        wrapped, kek_id = db.execute(_DEK, (row.id,)).fetchone()
+        try:
+            open_cipher(self._vault, row.id, row.auth_epoch, wrapped, kek_id)
+        except KekUnavailable:
+            return str(kek_id)
+        return None
+
+    def _put_away(
+        self, db: Database, row: SessionRow, now_ms: int, *, locked: bool
+    ) -> tuple[int, _Held, int]:
+        """Seal what is in place; gives the version of that, what outlives it, and how many messages are lost."""
+        if not locked:
+            sealed = self.put(db, row, "pre_restore", now_ms)
+            return sealed, self._hold(db, row), 0
+        self._heads.flush(db, now_ms, row.id)
+        sealed = keeping.keep(db, row, self._codec, now_ms)
+        lost, names = keeping.let_go(db, row.id)
+        return sealed, _Held(0, [(name, b"{}") for name in names], []), lost
 
     def _begin(
         self,
@@ -304,7 +338,7 @@ class Sealing:
         """The next epoch; where there is a vault, with a key of its own."""
         columns = rows.session_changes(changes)
         step = max(1, least_epoch - row.auth_epoch)
-        cipher = None if self._vault is None else self._vault.new(row.id, row.auth_epoch + step)
+        cipher = None if self._vault is None else self._vault.next(row.id, row.auth_epoch + step, row.kek_id)
         columns["dek_wrapped"] = None if cipher is None else cipher.wrapped
         columns["dek_kek_id"] = None if cipher is None else cipher.kek_id
         more = "".join(f", {name}=?" for name in columns)
