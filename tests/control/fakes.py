@@ -334,6 +334,10 @@ class FakeStorage:
         result = EXAMPLES[f"storage.{step}"][1]
         return cast("t.StorageResult", await self._sessions._do(f"storage.{step}", order, lambda: result))
 
+    async def keys(self) -> t.KeyList:
+        result = EXAMPLES["storage.keys"][1]
+        return cast("t.KeyList", await self._sessions._do("storage.keys", None, lambda: result))
+
     async def dual_write(self, order: t.StorageParams) -> t.StorageResult:
         return await self._step("dual_write", order)
 

@@ -107,6 +107,7 @@ CALLS: list[tuple[str, dict[str, Any], str | None, Any]] = [
     ),
     ("storage.encrypt", NAME, "storage.encrypt", t.StorageParams(name="alerts")),
     ("storage.rewrap", {**NAME, "kek": "new"}, "storage.rewrap", t.RewrapParams(name="alerts", kek="new")),
+    ("storage.keys", {}, "storage.keys", None),
     (
         "message.purge",
         {"session": "alerts", "chat": "+1 555 000 0002", "before": 5},

@@ -49,7 +49,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def arguments(method: str) -> dict[str, Any]:
-    if method == "session.list":
+    if method in ("session.list", "storage.keys"):
         return {}
     return ARGUMENTS.get(method) or ARGUMENTS.get(method.split(".")[0], {})
 

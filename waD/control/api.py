@@ -24,6 +24,7 @@ from waD.control.types import (
     ErrorBody,
     EventList,
     EventView,
+    KeyList,
     LogoutResult,
     MessageList,
     Milestone,
@@ -240,7 +241,11 @@ class Storage(Protocol):
         ...
 
     async def rewrap(self, order: RewrapParams) -> StorageResult:
-        """Wrap the keys of a session and of its seals with another of the operator's."""
+        """Wrap the keys of a session, also of a retired one, and of its seals with another of the operator's."""
+        ...
+
+    async def keys(self) -> KeyList:
+        """Return which of the operator's keys are here, and what needs them."""
         ...
 
 

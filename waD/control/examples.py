@@ -247,7 +247,22 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
         msgspec.structs.replace(_storage("done", "cut_over"), phase="legacy_retired"),
     ),
     "storage.encrypt": (t.StorageParams(name="alerts"), _storage("done", "cut_over")),
-    "storage.rewrap": (t.RewrapParams(name="alerts", kek="2026"), _storage("done", "cut_over")),
+    "storage.rewrap": (
+        t.RewrapParams(name="alerts", kek="2026"),
+        msgspec.structs.replace(_storage("done", "cut_over"), rewrapped=t.Rewrap(sessions=1, seals=9)),
+    ),
+    "storage.keys": (
+        t.NoParams(),
+        t.KeyList(
+            keys=[
+                t.KeyView(id="2026", here=True, wraps_new=True, sessions=["alerts"], seals=9),
+                t.KeyView(id="main", here=True, wraps_new=False, retired=["old"], seals=4),
+            ],
+            users=[
+                t.KeyUser(name="alerts", connection_id=_ID, retired=False, kek="2026", seal_keks={"2026": 9}),
+            ],
+        ),
+    ),
     "message.purge": (
         t.PurgeParams(session="alerts", before=1_767_225_600_000),
         t.PurgeResult(session="alerts", found=9120, deleted=9120),

@@ -18,8 +18,10 @@ from waD.control.types import (
     BackfillProgress,
     CheckView,
     ComparisonView,
+    KeyList,
     PromoteParams,
     RetireParams,
+    Rewrap,
     RewrapParams,
     RollbackParams,
     StorageOutcome,
@@ -31,6 +33,7 @@ from waD.events import model as events
 from waD.session import gates
 from waD.session.authority import verdict
 from waD.session.gates import Check, Step
+from waD.session.keyring import key_list
 from waD.session.orders import Busy
 from waD.session.refusals import translated, wrong_state
 from waD.session.roster import Entry, Roster
@@ -251,7 +254,8 @@ class StorageKeeper:
 
     async def rewrap(self, order: RewrapParams) -> StorageResult:
         """See `Storage.rewrap`."""
-        row, _ = await self._find(order.name)
+        row = await self._also_retired(order.name)
+        retired = row.desired_state == "retired"
         with self._alone(row):
             ids, current = await self._store.read(self._store.engine.kek_ids)
             wanted = order.kek or current
@@ -260,12 +264,36 @@ class StorageKeeper:
             judged = [Check("kek", here, detail if wanted else "no key is named, and none is in use")]
             outcome = _outcome(judged, order.dry_run)
             if outcome != "done" or wanted is None:
-                return _result(row, outcome, judged=judged)
+                return _result(row, outcome, judged=judged, retired=retired)
             done: Rewrapped = await self._write(RewrapAuth(row.id, wanted))
             notes = [f"{done.seals} sealed copies were wrapped as well"] if done.seals else []
+            if done.left:
+                notes.append(f"{done.left} sealed copies stay as they are: the key they need is not here")
             if row.kek_id is None:
                 notes.append("its state is stored in the clear; wactl storage encrypt changes that")
-            return _result(row, "done" if done.own or done.seals else "nothing", judged=judged, notes=notes)
+            return _result(
+                row,
+                "done" if done.own or done.seals else "nothing",
+                judged=judged,
+                notes=notes,
+                retired=retired,
+                rewrapped=Rewrap(sessions=int(done.own), seals=done.seals, left=done.left),
+            )
+
+    async def _also_retired(self, name: str) -> SessionRow:
+        """The row, of a session that nobody else runs; a retired one can be brought back, and needs its key then."""
+        with translated(name):
+            row = await self._store.session(name)
+        if row is not None and row.desired_state == "retired":
+            self._roster.refuse_when_stopping()
+            return row
+        row, _ = await self._find(name)
+        return row
+
+    async def keys(self) -> KeyList:
+        """See `Storage.keys`."""
+        with translated():
+            return await key_list(self._store)
 
     # Doing it.
 

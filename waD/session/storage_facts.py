@@ -132,6 +132,8 @@ class FactFinder:
             backup_at=await self._last(row, events.AUTH_BACKUP),
             encrypted=row.kek_id is not None,
             kek=row.kek_id,
+            kek_here=await self._store.read(engine.locked, row.id) is None,
+            seal_keks=await self._store.read(engine.seal_keks, row.id),
         )
 
     async def _since(self, row: SessionRow) -> Since:

@@ -241,10 +241,12 @@ class KeyUse(Struct, frozen=True):
     Attributes:
         sessions: by name, with the key of the present state, None in the clear.
         seals: how many of each session, by its id, need which key.
+        locked: ids of the sessions whose key is not here, or is another one of that name.
     """
 
     sessions: list[SessionRow]
     seals: dict[str, dict[str, int]]
+    locked: frozenset[str]
 
 
 class Locked(Struct, frozen=True):

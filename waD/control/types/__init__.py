@@ -116,11 +116,15 @@ from waD.control.types.storage import BackfillParams as BackfillParams
 from waD.control.types.storage import BackfillProgress as BackfillProgress
 from waD.control.types.storage import CheckView as CheckView
 from waD.control.types.storage import ComparisonView as ComparisonView
+from waD.control.types.storage import KeyList as KeyList
+from waD.control.types.storage import KeyUser as KeyUser
+from waD.control.types.storage import KeyView as KeyView
 from waD.control.types.storage import Phase as Phase
 from waD.control.types.storage import PromoteParams as PromoteParams
 from waD.control.types.storage import PurgeParams as PurgeParams
 from waD.control.types.storage import PurgeResult as PurgeResult
 from waD.control.types.storage import RetireParams as RetireParams
+from waD.control.types.storage import Rewrap as Rewrap
 from waD.control.types.storage import RewrapParams as RewrapParams
 from waD.control.types.storage import RollbackParams as RollbackParams
 from waD.control.types.storage import RollbackPhase as RollbackPhase

@@ -191,7 +191,9 @@ class Reads(ABC):
     def key_use(self) -> KeyUse:
         """On a connection of its own: there may be much to read."""
         with self.view() as view:
-            return KeyUse(view.sessions(True), view.keks_of_seals())
+            rows_ = view.sessions(True)
+            locked = frozenset(row.id for row in rows_ if row.kek_id is not None and view.locked(row.id))
+            return KeyUse(rows_, view.keks_of_seals(), locked)
 
     def keks_of_seals(self, session_id: str | None = None) -> dict[str, dict[str, int]]:
         """Which key seals need, by session: all sessions, or one."""
