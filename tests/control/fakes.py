@@ -334,6 +334,11 @@ class FakeStorage:
         result = EXAMPLES[f"storage.{step}"][1]
         return cast("t.StorageResult", await self._sessions._do(f"storage.{step}", order, lambda: result))
 
+    async def log(self, order: t.StorageLogParams) -> t.StorageLog:
+        self._sessions._known(order.name)
+        result = EXAMPLES["storage.log"][1]
+        return cast("t.StorageLog", await self._sessions._do("storage.log", order, lambda: result))
+
     async def keys(self) -> t.KeyList:
         result = EXAMPLES["storage.keys"][1]
         return cast("t.KeyList", await self._sessions._do("storage.keys", None, lambda: result))

@@ -108,6 +108,7 @@ CALLS: list[tuple[str, dict[str, Any], str | None, Any]] = [
     ("storage.encrypt", NAME, "storage.encrypt", t.StorageParams(name="alerts")),
     ("storage.rewrap", {**NAME, "kek": "new"}, "storage.rewrap", t.RewrapParams(name="alerts", kek="new")),
     ("storage.keys", {}, "storage.keys", None),
+    ("storage.log", {**NAME, "limit": 5}, "storage.log", t.StorageLogParams(name="alerts", limit=5)),
     (
         "message.purge",
         {"session": "alerts", "chat": "+1 555 000 0002", "before": 5},

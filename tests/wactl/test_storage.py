@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,21 @@ def test_a_rewrap_of_all_reaches_retired_sessions_and_says_how_many(daemon: Fake
     (document,) = documents(run("storage", "rewrap", "--all", "--json").stdout)
     assert [one["rewrapped"]["sessions"] for one in document["results"]] == [1, 1]
     assert [key["id"] for key in document["keys"]] == ["2026", "gone", "main"]
+
+
+def test_the_log_of_one(daemon: FakeDaemon, run: Run) -> None:
+    change = t.PhaseChange(was="snapshot_primary", phase="cut_over", actor="alice (uid 1000)", at=AT)
+    daemon.script["storage.status"] = STATUS
+    daemon.script["storage.log"] = t.StorageLog(name="alerts", connection_id="c", changes=[change])
+    lines = run("storage", "status", "alerts", "--log").stdout.splitlines()
+    assert lines[-2].split() == ["WHEN", "FROM", "TO", "BY"]
+    assert lines[-1].split("  ")[1:] == ["snapshot_primary", "cut_over", "alice (uid 1000)"]
+    assert daemon.params("storage.log")["name"] == "alerts"
+    (document,) = documents(run("storage", "status", "alerts", "--log", "--json").stdout)
+    assert document["log"] == [msgspec.to_builtins(change)]
+    daemon.script["storage.log"] = t.StorageLog(name="alerts", connection_id="c", changes=[])
+    assert run("storage", "status", "alerts", "--log").stderr == "its phase was never changed\n"
+    assert run("storage", "status", "--log").exit_code == 2
 
 
 def test_no_sessions_have_no_status(daemon: FakeDaemon, run: Run) -> None:
@@ -448,3 +464,14 @@ async def test_a_real_session_moves_and_its_history_is_purged(tmp_path: Path) ->
         assert (await wactl("messages", "alerts")).stdout == b""
         (event,) = await daemon.events("messages:purged")
         assert event["data"]["count"] == 2
+
+        me = f"{pwd.getpwuid(os.geteuid()).pw_name} (uid {os.geteuid()})"
+        assert event["data"]["actor"] == me
+        found = await wactl.document("storage", "status", "alerts", "--log")
+        assert [(one["was"], one["phase"], one["actor"]) for one in found["log"]] == [
+            ("dual_write", "backfilled", me),
+            ("legacy_only", "dual_write", me),
+            ("snapshot_primary", "legacy_only", me),
+        ]
+        assert {one["check"] for one in found["log"][1]["checks"]} == {"verified", "room", "durability"}
+        assert me.encode() in (await wactl("storage", "status", "alerts", "--log")).stdout

@@ -52,6 +52,8 @@ from waD.control.types import (
     SendRequest,
     SendResult,
     SessionView,
+    StorageLog,
+    StorageLogParams,
     StorageParams,
     StorageResult,
     StorageStatus,
@@ -206,6 +208,10 @@ class Storage(Protocol):
 
     async def status(self, name: str) -> StorageStatus:
         """Look at the phase and everything around it."""
+        ...
+
+    async def log(self, order: StorageLogParams) -> StorageLog:
+        """Return the newest changes of the phase, and who wanted them; of a retired session as well."""
         ...
 
     async def dual_write(self, order: StorageParams) -> StorageResult:

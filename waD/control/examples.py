@@ -200,6 +200,18 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
             kek="main",
         ),
     ),
+    "storage.log": (
+        t.StorageLogParams(name="alerts"),
+        t.StorageLog(
+            name="alerts",
+            connection_id=_ID,
+            changes=[
+                t.PhaseChange(
+                    was="snapshot_primary", phase="cut_over", actor="alice (uid 1000)", at=1_767_225_600_000
+                )
+            ],
+        ),
+    ),
     "storage.dual_write": (
         t.StorageParams(name="alerts"),
         t.StorageResult(

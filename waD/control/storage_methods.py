@@ -16,6 +16,11 @@ async def _status(call: Call, params: t.SessionParams) -> t.StorageStatus:
     return await call.sessions.storage.status(params.name)
 
 
+async def _log(call: Call, params: t.StorageLogParams) -> t.StorageLog:
+    """Answer with the changes of a session's phase, newest first: when, who wanted it, and what was demanded."""
+    return await call.sessions.storage.log(params)
+
+
 async def _dual_write(call: Call, params: t.StorageParams) -> t.StorageResult:
     """Begin a snapshot beside the key-value rows; from now on both are written, in one transaction.
 
@@ -107,6 +112,7 @@ async def _purge(call: Call, params: t.PurgeParams) -> t.PurgeResult:
 
 STORAGE_METHODS: Final[tuple[Method, ...]] = (
     row("storage.status", "query", "observer", t.SessionParams, t.StorageStatus, _status),
+    row("storage.log", "query", "observer", t.StorageLogParams, t.StorageLog, _log),
     row("storage.dual_write", "command", "admin", t.StorageParams, t.StorageResult, _dual_write),
     row("storage.backfill", "command", "admin", t.BackfillParams, t.StorageResult, _backfill),
     row("storage.verify", "command", "admin", t.StorageParams, t.StorageResult, _verify),

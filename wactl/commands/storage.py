@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, get_args
 import click
 
 from wactl.base import App, LazyGroup, command, complete_name
+from wactl.client import Client
 from wactl.failure import usage
 from wactl.keys import ask_keys, run_rewrap, show_keys
 from wactl.steps import Each, chosen, run_backfill, run_each
@@ -65,25 +66,32 @@ assent = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @command(
-    "status", example="wactl storage status alerts\nwactl storage status --json | jq '.sessions[] | .phase'"
+    "status",
+    example="wactl storage status alerts --log\nwactl storage status --json | jq '.sessions[] | .phase'",
 )
 @which(every=False)
-def status(app: App, name: str | None) -> None:
+@click.option("--log", is_flag=True, help="Also show the changes of the phase, and who wanted each.")
+def status(app: App, name: str | None, *, log: bool) -> None:
     """Show how a session's auth state is stored, or an overview of all.
 
     LAG is how many commits the key-value rows are behind the snapshot. FALLBACKS counts items that were found only in
     the rows although the snapshot is complete: each is an error. The overview ends with the keys of the operator's, and
     who needs them, retired sessions and sealed copies too: one that nothing needs may be deleted.
     """
+    if log and name is None:
+        raise usage("--log is of one session: name it")
     with app.client() as client:
         names = chosen(client, name, everything=name is None)
         found = [client.ask("storage.status", t.StorageStatus, t.SessionParams(name=one)) for one in names]
         keys = ask_keys(client) if name is None else None
+        changes = _changes(client, name) if log else []
     if app.as_json:
-        more = {} if keys is None else {"keys": keys.keys}
-        return app.out.document({"sessions": found, **more})
+        more: dict[str, Any] = {} if keys is None else {"keys": keys.keys}
+        return app.out.document({"sessions": found, **more, **({"log": changes} if log else {})})
     if name is not None:
         _describe(app, found[0])
+        if log:
+            _show_log(app, changes)
     elif found:
         heads = ("NAME", "PHASE", "LAG", "FALLBACKS", "ITEMS", "SEALED", "VERIFIED", "BACKUP", "KEY")
         app.out.table(heads, [_cells(one) for one in found])
@@ -91,6 +99,20 @@ def status(app: App, name: str | None) -> None:
         app.out.note("no sessions")
     if keys is not None:
         show_keys(app, keys)
+    return None
+
+
+def _changes(client: Client, name: str | None) -> list[t.PhaseChange]:
+    params = t.StorageLogParams(name=name or "", limit=t.MAX_PAGE)
+    return client.ask("storage.log", t.StorageLog, params).changes
+
+
+def _show_log(app: App, changes: Sequence[t.PhaseChange]) -> None:
+    if not changes:
+        return app.out.note("its phase was never changed")
+    app.out.line()
+    rows = [(moment(one.at), one.was, one.phase, one.actor) for one in changes]
+    app.out.table(("WHEN", "FROM", "TO", "BY"), rows)
     return None
 
 

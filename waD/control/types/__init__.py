@@ -120,6 +120,7 @@ from waD.control.types.storage import KeyList as KeyList
 from waD.control.types.storage import KeyUser as KeyUser
 from waD.control.types.storage import KeyView as KeyView
 from waD.control.types.storage import Phase as Phase
+from waD.control.types.storage import PhaseChange as PhaseChange
 from waD.control.types.storage import PromoteParams as PromoteParams
 from waD.control.types.storage import PurgeParams as PurgeParams
 from waD.control.types.storage import PurgeResult as PurgeResult
@@ -128,6 +129,8 @@ from waD.control.types.storage import Rewrap as Rewrap
 from waD.control.types.storage import RewrapParams as RewrapParams
 from waD.control.types.storage import RollbackParams as RollbackParams
 from waD.control.types.storage import RollbackPhase as RollbackPhase
+from waD.control.types.storage import StorageLog as StorageLog
+from waD.control.types.storage import StorageLogParams as StorageLogParams
 from waD.control.types.storage import StorageOutcome as StorageOutcome
 from waD.control.types.storage import StorageParams as StorageParams
 from waD.control.types.storage import StorageResult as StorageResult

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from waD.control.types.auth import Verdict
-from waD.control.types.base import AddressParam, Answer, CursorParam, NameParam, Params
+from waD.control.types.base import AddressParam, Answer, CursorParam, NameParam, PageParam, Params
 
 Phase: TypeAlias = Literal[
     "legacy_only", "dual_write", "backfilled", "snapshot_primary", "cut_over", "legacy_retired"
@@ -203,6 +203,39 @@ class CheckView(Answer, frozen=True, kw_only=True):
     ok: bool
     detail: str
     damage: bool = False
+
+
+class StorageLogParams(Params, frozen=True, kw_only=True):
+    """Parameters of `storage.log`: at most so many changes."""
+
+    name: NameParam
+    limit: PageParam = 50
+
+
+class PhaseChange(Answer, frozen=True, kw_only=True):
+    """A change of the phase that was made.
+
+    Attributes:
+        was: the phase before.
+        phase: the phase after.
+        actor: who wanted it: a user's name and number, as the kernel knew them.
+        at: when.
+        checks: what was demanded then.
+    """
+
+    was: Phase
+    phase: Phase
+    actor: str
+    at: int
+    checks: list[CheckView] = []
+
+
+class StorageLog(Answer, frozen=True, kw_only=True):
+    """Answer of `storage.log`: changes of a session's phase, newest first."""
+
+    name: str
+    connection_id: str
+    changes: list[PhaseChange]
 
 
 class ComparisonView(Answer, frozen=True, kw_only=True):
