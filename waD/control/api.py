@@ -312,7 +312,7 @@ class Sessions(Protocol):
         ...
 
     async def undo(self, name: str) -> UndoResult:
-        """Put the credentials back that the last reset, repair or logout sealed; return with the session down.
+        """Put the credentials back that were cleared last; return with the session down.
 
         A connection that shows codes is closed. Raises `wrong_state`: there is nothing to put back, it is too old, or
         the session is paired.
