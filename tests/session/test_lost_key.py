@@ -184,3 +184,18 @@ async def test_one_that_never_had_credentials_is_replaced(
         old = await bed.store.session("alerts")
         assert old is not None
         assert old.desired_state == "retired"
+
+
+async def test_without_a_backup_it_can_be_removed_and_found_again(
+    archive: bytes, place: StoreSettings, settings: Settings, key: Path
+) -> None:
+    """Another one is paired instead; nothing of the old one is destroyed."""
+    kept, after = lose(key, place)
+    async with running(after, settings) as (bed, manager):
+        assert (await manager.remove("alerts")).backup is None
+        assert await manager.list() == []
+        assert [seal.reason for seal in (await manager.auth.seals("alerts")).seals] == ["shutdown"]
+    find(key, kept)
+    async with running(after, settings) as (bed, manager):
+        await manager.connect("alerts")
+        await bed.until("alerts", is_open)
