@@ -123,7 +123,9 @@ async def test_it_comes_back_under_its_own_name(
     find(key, kept)
     async with running(after, settings) as (bed, manager):
         done = await manager.auth.restore_seal(msgspec.structs.replace(order, dry_run=False))
-        assert (done.done, done.exact) == (True, False)
+        assert (done.done, done.exact, done.held) == (True, False, 1)
+        waiting = await manager.outbox("alerts", states=("held",), limit=10)
+        assert [message.body for message in waiting.messages] == ["waits"]
         state = (await manager.roster.find("alerts"))[1].supervisor.state
         assert await state.item(kinds.IDENTITY, DAVE) == SAMPLE.state.items[kinds.IDENTITY, BOB]
 

@@ -127,6 +127,7 @@ async def test_a_state_whose_key_is_lost_is_replaced_and_a_found_key_opens_it(
             found = await store.sealed(session, seal)
             assert (found.epoch, found.version, found.creds) == (1, version, CREDS)
             assert found.items == {("session", "2.0"): SECRET, ("identity", "2.0"): b'"clear"'}
+            assert found.texts == ({"OUT": b'{"text":"hi"}'} if seal.reason == "pre_restore" else {})
         assert await store.write(RewrapAuth(session, "next")) == Rewrapped(own=False, seals=2)
         assert await store.read(store.engine.seal_keks, session) == {"next": 2}
     lose(keys)
@@ -285,3 +286,17 @@ async def test_a_session_under_another_key_stays_under_it(default: StoreSettings
         assert (row.kek_id, row.auth_epoch) == ("second", 2)
         with pytest.raises(KekUnavailable):
             await store.create_session("new")
+
+
+async def test_a_server_whose_key_is_not_given_gets_nothing_new_either(
+    locked: StoreSettings, settings: StoreSettings, backend: str
+) -> None:
+    async with open_store(locked) as store:
+        await fill(store)
+    async with open_store(settings) as store:
+        with pytest.raises(KekUnavailable, match=r"store\.kek"):
+            await store.create_session("new")
+        assert (await store.create_session("alerts")).kek_id == "main"
+    if backend == "postgres":
+        async with open_store(msgspec.structs.replace(settings, encrypt=False)) as store:
+            assert (await store.create_session("new")).kek_id is None

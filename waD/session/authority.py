@@ -39,7 +39,7 @@ from waD.session.backups import Backups
 from waD.session.dates import Dates
 from waD.session.refusals import wrong_state
 from waD.session.replacing import Old, OldT, Replacing, RestoreDone
-from waD.session.resealing import Resealing, is_current
+from waD.session.resealing import OldSeal, Resealing, is_current
 from waD.session.resting import at_rest
 from waD.session.restoring import Restoring, Taken
 from waD.session.roster import Roster
@@ -249,7 +249,7 @@ class AuthKeeper:
             return await self._restore_seal(resealing, old, row, retired=retired)
 
     async def _restore_seal(
-        self, resealing: Resealing, old: Old, row: SessionRow, *, retired: bool
+        self, resealing: Resealing, old: OldSeal, row: SessionRow, *, retired: bool
     ) -> RestoreResult:
         """A session that was removed comes back with it, or stays removed."""
         if retired:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -108,6 +109,10 @@ class Replacing(ABC, Generic[OldT]):
         """What must never be restored exactly again."""
         return None
 
+    def _texts(self, old: OldT) -> Mapping[str, bytes]:  # noqa: ARG002 - others need it
+        """Payloads of messages that failed while the key of this state was gone, by message id."""
+        return {}
+
     async def plan(self, old: OldT, row: SessionRow | None) -> Plan:
         """What would happen; changes nothing. What cannot be read in place becomes a warning of the report.
 
@@ -166,6 +171,7 @@ class Replacing(ABC, Generic[OldT]):
                 least_epoch=plans.next_epoch(target, old.saved),
                 archive=self._once(old) if exact else None,
                 locked=locked is not None,
+                texts=self._texts(old),
             )
         crashpoint("restore.after_commit")
         return RestoreDone(revival, restored)
@@ -192,15 +198,15 @@ class Replacing(ABC, Generic[OldT]):
 
     def _check_unreadable(self, creds: Credentials, row: SessionRow, locked: Locked | None) -> None:
         """What is in the clear must not speak against it: the addresses of the row, and whether there are keys."""
-        shown = ((row.me_pn, creds.me_pn), (row.me_lid, creds.me_lid))
-        if any(ours is not None and own is not None and ours != str(own) for ours, own in shown):
+        other = row.me_pn is not None and row.me_pn != str(creds.me_pn)
+        if other or (None not in (row.me_lid, creds.me_lid) and row.me_lid != str(creds.me_lid)):
             raise RestoreRefused(
                 "other_identity",
                 f"session {row.name!r} belongs to another linked device, whose state cannot be read: restore into "
                 "another name",
             )
-        known = row.me_pn is not None
-        if locked is not None and locked.has_creds and not known and not self._wish.replace_unreadable:
+        unknown = locked is not None and locked.has_creds and row.me_pn is None
+        if locked is not None and unknown and not self._wish.replace_unreadable:
             raise RestoreRefused(
                 "identity_unknown",
                 f"session {row.name!r} is encrypted with the key {locked.kek_id!r}, which is not here, and nothing in "

@@ -25,7 +25,14 @@ class SealedFrom:
     identity_fp: str
 
 
-class Resealing(Replacing[Old]):
+@dataclass(frozen=True, slots=True)
+class OldSeal(Old):
+    """A sealed state that was read and verified; `texts` as in `waD.store.model.Sealed`."""
+
+    texts: dict[str, bytes]
+
+
+class Resealing(Replacing[OldSeal]):
     """One restore of a seal.
 
     Args:
@@ -58,7 +65,7 @@ class Resealing(Replacing[Old]):
             {"name": row.name},
         )
 
-    def take(self, row: SessionRow, seal: SealInfo) -> Old:
+    def take(self, row: SessionRow, seal: SealInfo) -> OldSeal:
         """Read and verify it; blocking.
 
         Raises:
@@ -74,14 +81,17 @@ class Resealing(Replacing[Old]):
         state = AuthState(creds, sealed.items)
         report.notes += verify(state, self._clock.unix_ms()).notes
         saved = SealedFrom(sealed.epoch, sealed.version, fingerprint(creds))
-        return Old(saved, state, report, seal.sealed_at)
+        return OldSeal(saved, state, report, seal.sealed_at, sealed.texts)
 
-    async def is_exact(self, old: Old, row: SessionRow | None) -> bool:
+    async def is_exact(self, old: OldSeal, row: SessionRow | None) -> bool:
         """Whether nothing was committed since."""
         return row is not None and is_current(old.saved.epoch, old.saved.version, row)
 
-    def _event(self, old: Old, *, exact: bool) -> dict[str, Any]:  # noqa: ARG002 - of the base
+    def _event(self, old: OldSeal, *, exact: bool) -> dict[str, Any]:  # noqa: ARG002 - of the base
         return {"reason": "exact" if exact else "seal"}
+
+    def _texts(self, old: OldSeal) -> dict[str, bytes]:
+        return old.texts
 
 
 def is_current(epoch: int, version: int, row: SessionRow) -> bool:

@@ -121,7 +121,8 @@ class RestoreAuth(Struct, frozen=True):
 
     `changes` are columns of the session's row. The new epoch is at least `least_epoch`. The event gets
     `sealedVersion`, the version of the seal. `archive` is the SHA-256 of one that goes on exactly, which it may once.
-    With `locked` a state whose key is not here may be replaced: it is kept as it is stored.
+    With `locked` a state whose key is not here may be replaced: it is kept as it is stored. `texts` are payloads of
+    messages by id that failed for want of that key; they are held again.
     """
 
     session_id: str
@@ -134,6 +135,7 @@ class RestoreAuth(Struct, frozen=True):
     least_epoch: int = 0
     archive: bytes | None = None
     locked: bool = False
+    texts: Mapping[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"RestoreAuth({self.session_id}, {len(self.items)} items)"

@@ -14,7 +14,7 @@ from waD.store.sql import auth
 from waD.store.sql.database import Database, document
 from waD.store.sql.heads import Heads, as_stored
 from waD.store.sql.keeping import Kept, as_kept
-from waD.store.sql.sealing import Closed, as_closed, encode, purpose
+from waD.store.sql.seal_documents import Closed, as_closed, encode, purpose
 from waD.store.sql.writing import fence
 from waD.store.vault import Cipher, Vault
 

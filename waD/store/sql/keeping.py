@@ -6,6 +6,7 @@ It lies among the seals. Nothing in it is decrypted: it has the rows as they are
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -41,6 +42,10 @@ _FAIL: Final = (
     "UPDATE wa_outbox SET state='failed', stanza=NULL, last_error=? "
     "WHERE session_id=? AND state IN ('queued','held','sending')"
 )
+_GIVE_BACK: Final = (
+    "UPDATE wa_outbox SET payload=?, state='held', last_error=NULL "
+    "WHERE session_id=? AND message_id=? AND state='failed' AND last_error=?"
+)
 _FORGET: Final = "DELETE FROM wa_retry_buffer WHERE session_id=?"
 
 
@@ -52,6 +57,9 @@ class _Row(msgspec.Struct, array_like=True):
     version: int
     value: bytes
 
+    def __repr__(self) -> str:
+        return f"_Row({self.kind}, version={self.version})"
+
 
 class _Text(msgspec.Struct, array_like=True):
     """A message on its way out, or one that was sent, as it is stored; `chat` is empty for the former."""
@@ -59,6 +67,9 @@ class _Text(msgspec.Struct, array_like=True):
     chat: str
     message_id: str
     value: bytes
+
+    def __repr__(self) -> str:
+        return f"_Text({self.message_id})"
 
 
 class _Body(msgspec.Struct):
@@ -149,6 +160,15 @@ def let_go(db: Database, session_id: str) -> tuple[int, list[str]]:
     return failed, [name for name, _ in db.execute(_PAYLOADS, (session_id,)).fetchall()]
 
 
+def give_back(db: Database, session_id: str, texts: Mapping[str, bytes], cipher: Cipher | None) -> int:
+    """Hold messages again that failed for want of their key, which was found; returns how many."""
+    count = 0
+    for name, payload in texts.items():
+        closed = payload if cipher is None else cipher.close("outbox", name, 0, payload)
+        count += db.execute(_GIVE_BACK, (document(closed), session_id, name, LOST_TEXT)).rowcount
+    return count
+
+
 def has_clear(kept: Kept) -> bool:
     """Whether the state can be had without its key, from rows of another service."""
     return any(row.kind == "creds" for row in kept.kept.legacy)
@@ -171,18 +191,22 @@ def opened(kept: Kept, expected: bytes, cipher: Cipher | None, which: str) -> Se
         raise StoreDamaged(f"{which} does not match its checksum: use an older one, or a backup")
     creds = None
     items: dict[tuple[str, str], bytes] = {}
+    texts: dict[str, bytes] = {}
     if cipher is not None:
         if body.creds is not None and body.creds != NO_CREDS:
             creds = canonicalise(cipher.open("creds", "", body.creds_version, body.creds))
         for row in body.items:
             with suppress(StoreDamaged, ValueError):
                 items[row.kind, row.key] = _value(row, cipher)
+        for text in body.outbox:
+            with suppress(StoreDamaged, ValueError):
+                texts[text.message_id] = canonicalise(cipher.open("outbox", text.message_id, 0, text.value))
     for row in body.legacy:
         if row.kind == "creds":
             creds = row.value if creds is None else creds
         else:
             items.setdefault((row.kind, row.key), row.value)
-    return Sealed(epoch=kept.epoch, version=body.version, creds=creds, items=items)
+    return Sealed(epoch=kept.epoch, version=body.version, creds=creds, items=items, texts=texts)
 
 
 def _value(row: _Row, cipher: Cipher) -> bytes:
