@@ -56,11 +56,11 @@ def run_rewrap(app: App, each: Each, params: Callable[[str], t.RewrapParams]) ->
 
 
 def _users(client: Client, each: Each) -> list[str]:
-    """By connection id: of a retired session the name may be anybody's one day."""
+    """Of all sessions the retired ones are among them."""
     if not each.everything:
         assert each.name is not None
         return [each.name]
-    return [user.connection_id for user in ask_keys(client).users]
+    return [user.name for user in ask_keys(client).users]
 
 
 def _summary(results: list[t.StorageResult], found: t.KeyList) -> Iterator[str]:

@@ -128,8 +128,8 @@ def test_a_rewrap_of_all_reaches_retired_sessions_and_says_how_many(daemon: Fake
     done = msgspec.structs.replace(DONE, checks=[], was="cut_over", phase="cut_over")
     daemon.script["storage.keys"] = KEYS
     daemon.script["storage.rewrap"] = by_name(
-        c1=msgspec.structs.replace(done, rewrapped=t.Rewrap(sessions=1, seals=9)),
-        c2=msgspec.structs.replace(
+        alerts=msgspec.structs.replace(done, rewrapped=t.Rewrap(sessions=1, seals=9)),
+        old=msgspec.structs.replace(
             done,
             name="old",
             retired=True,
@@ -147,7 +147,7 @@ def test_a_rewrap_of_all_reaches_retired_sessions_and_says_how_many(daemon: Fake
         "wrapped anew: the keys of 2 sessions, 1 of them retired, and of 9 sealed copies",
         "nothing needs the key main any more: it may be deleted",
     ]
-    assert daemon.params("storage.rewrap") == {"name": "c2", "kek": "2026", "dryRun": False}
+    assert daemon.params("storage.rewrap") == {"name": "old", "kek": "2026", "dryRun": False}
     (document,) = documents(run("storage", "rewrap", "--all", "--json").stdout)
     assert [one["rewrapped"]["sessions"] for one in document["results"]] == [1, 1]
     assert [key["id"] for key in document["keys"]] == ["2026", "gone", "main"]
