@@ -32,7 +32,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "read": ("wactl.commands.read:read", "Mark messages as read."),
     "outbox": ("wactl.commands.outbox:outbox", "Show, release or cancel messages that have not left."),
     "backup-auth": ("wactl.commands.backup_auth:backup_auth", "Back up the auth state of a session."),
-    "restore-auth": ("wactl.commands.restore_auth:restore_auth", "Put a backup back, or a moved session."),
+    "restore-auth": (
+        "wactl.commands.restore_auth:restore_auth",
+        "Put a backup or a sealed copy back, or a moved session.",
+    ),
     "verify-auth": ("wactl.commands.verify_auth:verify_auth", "Check a backup, or a stored auth state."),
     "repair": ("wactl.commands.repair:repair", "Repair an auth state without a new pairing."),
     "migrate-auth": (

@@ -23,6 +23,9 @@ _SKIPPED: Final = frozenset({"wrong_state"})
 """With --all: sessions that are in another phase are none of this command's."""
 
 Work = Callable[[Client, str], t.StorageResult]
+Names = Callable[[Client, "Each"], list[str]]
+More = Callable[[Client, "list[t.StorageResult]"], dict[str, Any]]
+"""What is told when all is done: fields of the document, or lines for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def run_each(app: App, each: Each, method: str, params: Callable[[str], msgspec.
     def work(client: Client, name: str) -> t.StorageResult:
         return client.ask(method, t.StorageResult, params(name), timeout=COMMAND_S)
 
-    return _run(app, each, work)
+    return run(app, each, work)
 
 
 def run_backfill(app: App, each: Each, batch: int, *, dry_run: bool) -> int:
@@ -76,7 +79,7 @@ def run_backfill(app: App, each: Each, batch: int, *, dry_run: bool) -> int:
         progress = msgspec.structs.replace(result.progress, copied=copied)
         return msgspec.structs.replace(result, progress=progress)
 
-    return _run(app, each, work)
+    return run(app, each, work)
 
 
 @contextmanager
@@ -88,11 +91,24 @@ def _bar(app: App, name: str, total: int) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def _run(app: App, each: Each, work: Work) -> int:
+def _meant(client: Client, each: Each) -> list[str]:
+    return chosen(client, each.name, everything=each.everything)
+
+
+def run(app: App, each: Each, work: Work, names: Names = _meant, more: More | None = None) -> int:
+    """Work on one session after the other; returns the exit status.
+
+    Args:
+        app: where to tell it.
+        each: the sessions that are meant.
+        work: on one.
+        names: finds them.
+        more: tells the whole.
+    """
     documents: list[Any] = []
     exits: list[int] = []
     with app.client() as client:
-        for name in chosen(client, each.name, everything=each.everything):
+        for name in names(client, each):
             try:
                 result = work(client, name)
             except Failure as failure:
@@ -106,15 +122,18 @@ def _run(app: App, each: Each, work: Work) -> int:
             exits.append(_EXITS.get(result.outcome, t.EXIT_OK))
             if not app.as_json:
                 _show(app, result)
+        results = [one for one in documents if isinstance(one, t.StorageResult)]
+        fields = {} if more is None or not results else more(client, results)
     if app.as_json:
-        app.out.document({"results": documents})
+        app.out.document({"results": documents, **fields})
     elif not documents:
         app.out.note("no sessions")
     return t.EXIT_DAMAGED if t.EXIT_DAMAGED in exits else max(exits, default=t.EXIT_OK)
 
 
 def _show(app: App, result: t.StorageResult) -> None:
-    app.out.line(f"{clean(result.name)}  {_headline(result)}")
+    whose = f"{clean(result.name)}{' (retired)' if result.retired else ''}"
+    app.out.line(f"{whose}  {_headline(result)}")
     app.out.fields(_lines(result))
     for note in result.notes:
         app.out.note(f"note: {clean(note)}")

@@ -284,6 +284,14 @@ class FakeAuth:
     async def restore(self, order: t.RestoreParams) -> t.RestoreResult:
         return cast("t.RestoreResult", await self._do("auth.restore", order))
 
+    async def seals(self, name: str) -> t.SealList:
+        self._sessions._known(name)
+        return cast("t.SealList", await self._do("auth.seals", name))
+
+    async def restore_seal(self, order: t.SealRestoreParams) -> t.RestoreResult:
+        self._sessions._known(order.name)
+        return cast("t.RestoreResult", await self._do("auth.restore_seal", order))
+
     async def compare(self, order: t.CompareParams) -> t.CompareResult:
         self._sessions._known(order.name)
         return cast("t.CompareResult", await self._do("auth.compare", order))
@@ -325,6 +333,15 @@ class FakeStorage:
         self._sessions._known(order.name)
         result = EXAMPLES[f"storage.{step}"][1]
         return cast("t.StorageResult", await self._sessions._do(f"storage.{step}", order, lambda: result))
+
+    async def log(self, order: t.StorageLogParams) -> t.StorageLog:
+        self._sessions._known(order.name)
+        result = EXAMPLES["storage.log"][1]
+        return cast("t.StorageLog", await self._sessions._do("storage.log", order, lambda: result))
+
+    async def keys(self) -> t.KeyList:
+        result = EXAMPLES["storage.keys"][1]
+        return cast("t.KeyList", await self._sessions._do("storage.keys", None, lambda: result))
 
     async def dual_write(self, order: t.StorageParams) -> t.StorageResult:
         return await self._step("dual_write", order)

@@ -36,6 +36,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "auth.discard": {"id": "0" * 32},
     "auth.upload": {"data": "AAAA"},
     "auth.restore": {"id": "0" * 32},
+    "auth.seals": {"name": "alerts"},
+    "auth.restore_seal": {"name": "alerts", "epoch": 1, "version": 1},
     "auth.unretire": {"name": "alerts"},
     "auth.compare": {"id": "0" * 32, "name": "alerts"},
     "auth.verify": {"name": "alerts"},
@@ -47,7 +49,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def arguments(method: str) -> dict[str, Any]:
-    if method == "session.list":
+    if method in ("session.list", "storage.keys"):
         return {}
     return ARGUMENTS.get(method) or ARGUMENTS.get(method.split(".")[0], {})
 

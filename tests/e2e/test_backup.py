@@ -445,26 +445,3 @@ async def test_what_whatsapp_knows(tmp_path: Path) -> None:
         assert (await live(daemon))[0] == ["live_no_bundle"]
         assert await live(daemon) == ([], [])
         assert (await daemon.status())["lastVerifiedAt"] is not None
-
-
-# ---------------------------------------------------------------------------------------------------- a lost key
-
-
-async def test_the_key_of_the_store_is_lost(tmp_path: Path) -> None:
-    """What is in place cannot be read by anybody any more; its backup takes its place."""
-    async with paired(tmp_path) as bed:
-        daemon = bed.daemon
-        await talk(daemon, bed.sandbox, 2, "before")
-        path = await bed.backup()
-        await daemon.stop()
-        (key,) = (tmp_path / "here").rglob("*.kek")
-        key.unlink()
-        await daemon.start()
-        await bed.wactl("verify-auth", "alerts", "--level", "3", status=6)
-        assert "restore into another name" in await bed.wactl.refusal(*bed.restore(path, "--yes"), status=1)
-        await bed.wactl(*bed.restore(path, "--name", "again", "--yes"))
-        assert [one["name"] for one in (await daemon.call("session.list"))["sessions"]] == ["again"]
-        await up(daemon, "again")
-        await talk(daemon, bed.sandbox, 2, "after", "again")
-        assert bed.reused == []
-        assert (await daemon.call("auth.verify", name="again"))["verdict"]["errors"] == []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.session.test_manager import Bed, bed, store  # noqa: F401 - fixtures
 from waD.session.snapshots import EVERY_MS, seal_at_end, snapshot_all
-from waD.store.errors import StorageUnavailable
+from waD.store.errors import KekUnavailable, StorageUnavailable
 from waD.store.seals import DAY_MS
 from waD.store.sqlite.engine import wall_clock_ms
 
@@ -62,6 +63,27 @@ async def test_at_the_end_what_changed_is_sealed(bed: Bed) -> None:  # noqa: F81
     assert await seal_at_end(bed.store) == 1
     assert await reasons(bed) == ["shutdown", "shutdown"]
     assert await reasons(bed, "two") == ["shutdown"]
+
+
+async def test_one_session_without_its_key_does_not_keep_the_others_from_it(
+    bed: Bed,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await bed.paired("one", "two", desired="down")
+    lost, seal = await bed.store.require_session("one"), bed.store.seal
+
+    async def refuse(session_id: str, *args: Any, **more: Any) -> int:
+        if session_id == lost.id:
+            raise KekUnavailable("the key 'main' is not here")
+        return await seal(session_id, *args, **more)
+
+    monkeypatch.setattr(bed.store, "seal", refuse)
+    assert await snapshot_all(bed.store, bed.settings, wall_clock_ms) == 1
+    await change(bed, "two")
+    assert await seal_at_end(bed.store) == 1
+    assert (await reasons(bed), await reasons(bed, "two")) == ([], ["shutdown", "periodic"])
+    assert caplog.text.count("session one: no snapshot of its keys was made: the key 'main'") == 2
 
 
 async def test_a_store_that_refuses_is_logged(

@@ -88,3 +88,59 @@ def test_damage_is_a_failure_that_is_told(machine: Machine, tmp_path: Path) -> N
         assert found["Result"] == "exit-code", task
         assert "alerts" in machine.journal("--unit", unit, "--priority", "warning")
     assert archives(machine) == []
+
+
+CREDENTIAL = "/etc/credstore/wad-kek"
+
+
+def hide_key(machine: Machine, to: str) -> None:
+    """Move the key of the store to where only root reads it."""
+    place = machine.path(to)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(machine.path(f"{STATE}/waD.db.kek"), place)
+    machine.run("chown", "root:root", to)
+    place.chmod(0o400)
+
+
+def test_the_units_share_the_key_of_the_credential_store(machine: Machine, tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    directory.mkdir(mode=0o700)
+    identity = install_store(machine, directory)
+    hide_key(machine, CREDENTIAL)
+    for unit in (BACKUP, VERIFY):
+        machine.run("systemctl", "start", unit)
+    (offline,) = archives(machine)
+    assert is_sound(offline, identity, tmp_path)
+    machine.run("systemctl", "start", "waD.socket")
+    for unit in (BACKUP, VERIFY):
+        machine.run("systemctl", "start", unit)
+    assert machine.properties("waD.service", "ActiveState") == {"ActiveState": "active"}
+    assert "wraps new keys" in machine.run("wactl", "storage", "status")
+    assert not machine.path(f"{STATE}/waD.db.kek").exists()
+    for unit in (BACKUP, VERIFY):
+        assert machine.journal("--unit", unit) == ""
+
+
+def test_a_daemon_that_runs_needs_no_key_in_the_units(machine: Machine, tmp_path: Path) -> None:
+    """Its own it has from elsewhere; without it the units need the same, and say so."""
+    directory = tmp_path / "store"
+    directory.mkdir(mode=0o700)
+    identity = install_store(machine, directory)
+    hide_key(machine, "/etc/waD/kek")
+    drop_in = "[Service]\nLoadCredential=wad-kek:/etc/waD/kek\n"
+    machine.write("/etc/systemd/system/waD.service.d/kek.conf", drop_in)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "waD.socket")
+    for unit in (BACKUP, VERIFY):
+        machine.run("systemctl", "start", unit)
+    (online,) = archives(machine)
+    assert is_sound(online, identity, tmp_path)
+    machine.run("systemctl", "stop", "waD.socket", "waD.service")
+    for unit in (BACKUP, VERIFY):
+        assert machine.status("systemctl", "start", unit)[0] != 0
+        assert "'main', which is not here" in machine.journal("--unit", unit, "--priority", "warning")
+    for name in ("backup", "verify"):
+        machine.write(f"/etc/systemd/system/waD-{name}@.service.d/kek.conf", drop_in)
+    machine.run("systemctl", "daemon-reload")
+    for unit in (BACKUP, VERIFY):
+        machine.run("systemctl", "start", unit)

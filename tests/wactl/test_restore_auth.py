@@ -35,6 +35,7 @@ class Store:
         daemon.script |= {
             "auth.upload": self._upload,
             "auth.restore": self._restore,
+            "auth.restore_seal": self._restore,
             "auth.discard": t.Done(),
         }
 
@@ -167,10 +168,58 @@ def test_a_move_is_called_off(daemon: FakeDaemon, run: Run) -> None:
     assert run("restore-auth", "--unretire", "alerts", "--yes").exit_code == 4
 
 
+def test_sealed_copies_are_listed(daemon: FakeDaemon, run: Run) -> None:
+    seals = [
+        t.SealView(
+            epoch=2, version=51, reason="shutdown", sealed_at=1_767_225_600_000, items=9, current=True
+        ),
+        t.SealView(epoch=1, version=40, reason="pre_reset", sealed_at=1_767_139_200_000, items=8),
+    ]
+    daemon.script["auth.seals"] = t.SealList(
+        name="alerts", connection_id=ID, epoch=2, version=51, seals=seals
+    )
+    result = run("restore-auth", "alerts", "--seals")
+    first, *lines = result.stdout.splitlines()
+    assert (result.exit_code, first.split()) == (0, ["SEAL", "REASON", "SEALED", "ITEMS"])
+    assert lines[0].split()[:2] == ["2.51", "shutdown"]
+    assert lines[0].endswith("as it is now")
+    assert lines[1].split()[:2] == ["1.40", "pre_reset"]
+    assert daemon.params("auth.seals") == {"name": "alerts"}
+    (document,) = documents(run("restore-auth", "alerts", "--seals", "--json").stdout)
+    assert [(one["epoch"], one["version"]) for one in document["seals"]] == [(2, 51), (1, 40)]
+    daemon.script["auth.seals"] = refusal("no_such_session")
+    assert run("restore-auth", "alerts", "--seals").exit_code == 4
+
+
+def test_a_sealed_copy_is_put_back(store: Store, run: Run) -> None:
+    words = ("restore-auth", "alerts", "--seal", "1.812")
+    dry = run(*words, "--dry-run")
+    assert (dry.exit_code, dry.stdout.splitlines()) == (0, PLAN)
+    asked = run(*words)
+    assert (asked.exit_code, "--yes" in asked.stderr) == (2, True)
+    assert {one["method"] for one in store.daemon.requests} == {"auth.restore_seal"}
+    assert all(one["params"]["dryRun"] for one in store.daemon.requests)
+    result = run(*words, "--rollback-anyway", "--sessions", "receive-only", "--yes")
+    assert (result.exit_code, result.stdout) == (0, "alerts  restored\n")
+    assert "backup of what was in place: sealed in the store as version 9" in result.stderr
+    assert store.daemon.params("auth.restore_seal") == {
+        "name": "alerts", "epoch": 1, "version": 812, "mode": "receive-only", "rollbackAnyway": True,
+        "replaceUnreadable": False, "dryRun": False,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "words",
     [
         (),
+        ("alerts", "--seal", "1.x"),
+        ("alerts", "--seal", "812"),
+        ("alerts", "--seal", "1.812", "--seals"),
+        ("--seal", "1.812"),
+        ("--seals",),
+        ("--unretire", "alerts", "--seal", "1.812"),
+        ("alerts", "--seal", "1.812", "--name", "other"),
+        ("alerts", "--seal", "1.812", "--with-history"),
         ("a.age", "--unretire", "alerts"),
         ("a.age", "--identity-file", "a", "--passphrase-file", "b"),
         ("a.age", "--sessions", "keep"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ DONE = t.StorageResult(
 )
 REFUSED = msgspec.structs.replace(DONE, outcome="refused", phase="backfilled", checks=[OK, BAD])
 DAMAGED = msgspec.structs.replace(REFUSED, outcome="damaged")
+KEYS = t.KeyList(
+    keys=[
+        t.KeyView(id="2026", here=True, wraps_new=True, sessions=["alerts"], retired=["old"], seals=9),
+        t.KeyView(id="gone", here=False, wraps_new=False, seals=2),
+        t.KeyView(id="main", here=True, wraps_new=False),
+    ],
+    users=[
+        t.KeyUser(name="alerts", connection_id="c1", retired=False, kek="2026", seal_keks={"2026": 9}),
+        t.KeyUser(name="old", connection_id="c2", retired=True, kek="2026", seal_keks={"gone": 2}),
+    ],
+)
 TWO = t.SessionList(sessions=[view(name="alerts"), view(name="jobs")])
 
 STEPS: list[tuple[str, str, list[str], dict[str, Any]]] = [
@@ -86,21 +98,81 @@ def test_the_status_of_one(daemon: FakeDaemon, run: Run) -> None:
 def test_the_status_of_all(daemon: FakeDaemon, run: Run) -> None:
     daemon.script["session.list"] = TWO
     daemon.script["storage.status"] = by_name(alerts=STATUS, jobs=CUT)
+    daemon.script["storage.keys"] = KEYS
     result = run("storage", "status")
-    assert [line.split()[:5] for line in result.stdout.splitlines()] == [
+    lines = result.stdout.splitlines()
+    assert [line.split()[:5] for line in lines[:3]] == [
         ["NAME", "PHASE", "LAG", "FALLBACKS", "ITEMS"],
         ["alerts", "backfilled", "0", "0", "12"],
         ["jobs", "cut_over", "10", "2", "12"],
     ]
-    assert "(failed)" in result.stdout.splitlines()[2]
+    assert "(failed)" in lines[2]
+    assert [" ".join(line.split()) for line in lines[3:]] == [
+        "",
+        "KEY SESSIONS SEALED NEEDED BY",
+        "2026 wraps new keys 2 9 alerts, old (retired)",
+        "gone IS NOT HERE 0 2",
+        "main is here 0 0 nothing: it may be deleted",
+    ]
     (document,) = documents(run("storage", "status", "--json").stdout)
-    assert document == {"sessions": [msgspec.to_builtins(STATUS), msgspec.to_builtins(CUT)]}
+    assert document == {
+        "sessions": [msgspec.to_builtins(STATUS), msgspec.to_builtins(CUT)],
+        "keys": [msgspec.to_builtins(key) for key in KEYS.keys],
+    }
+    daemon.script["storage.keys"] = t.KeyList(keys=[], users=[], lost="the key file is gone")
+    result = run("storage", "status")
+    assert (len(result.stdout.splitlines()), result.stderr) == (3, "the key file is gone\n")
+
+
+def test_a_rewrap_of_all_reaches_retired_sessions_and_says_how_many(daemon: FakeDaemon, run: Run) -> None:
+    done = msgspec.structs.replace(DONE, checks=[], was="cut_over", phase="cut_over")
+    daemon.script["storage.keys"] = KEYS
+    daemon.script["storage.rewrap"] = by_name(
+        alerts=msgspec.structs.replace(done, rewrapped=t.Rewrap(sessions=1, seals=9)),
+        old=msgspec.structs.replace(
+            done,
+            name="old",
+            retired=True,
+            rewrapped=t.Rewrap(sessions=1, seals=0, left=2),
+            notes=["two stay"],
+        ),
+    )
+    result = run("storage", "rewrap", "--all", "--kek", "2026")
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        0,
+        ["alerts  cut_over: done", "old (retired)  cut_over: done"],
+    )
+    assert result.stderr.splitlines() == [
+        "note: two stay",
+        "wrapped anew: the keys of 2 sessions, 1 of them retired, and of 9 sealed copies",
+        "nothing needs the key main any more: it may be deleted",
+    ]
+    assert daemon.params("storage.rewrap") == {"name": "old", "kek": "2026", "dryRun": False}
+    (document,) = documents(run("storage", "rewrap", "--all", "--json").stdout)
+    assert [one["rewrapped"]["sessions"] for one in document["results"]] == [1, 1]
+    assert [key["id"] for key in document["keys"]] == ["2026", "gone", "main"]
+
+
+def test_the_log_of_one(daemon: FakeDaemon, run: Run) -> None:
+    change = t.PhaseChange(was="snapshot_primary", phase="cut_over", actor="alice (uid 1000)", at=AT)
+    daemon.script["storage.status"] = STATUS
+    daemon.script["storage.log"] = t.StorageLog(name="alerts", connection_id="c", changes=[change])
+    lines = run("storage", "status", "alerts", "--log").stdout.splitlines()
+    assert lines[-2].split() == ["WHEN", "FROM", "TO", "BY"]
+    assert lines[-1].split("  ")[1:] == ["snapshot_primary", "cut_over", "alice (uid 1000)"]
+    assert daemon.params("storage.log")["name"] == "alerts"
+    (document,) = documents(run("storage", "status", "alerts", "--log", "--json").stdout)
+    assert document["log"] == [msgspec.to_builtins(change)]
+    daemon.script["storage.log"] = t.StorageLog(name="alerts", connection_id="c", changes=[])
+    assert run("storage", "status", "alerts", "--log").stderr == "its phase was never changed\n"
+    assert run("storage", "status", "--log").exit_code == 2
 
 
 def test_no_sessions_have_no_status(daemon: FakeDaemon, run: Run) -> None:
     daemon.script["session.list"] = t.SessionList(sessions=[])
+    daemon.script["storage.keys"] = t.KeyList(keys=[], users=[])
     assert run("storage", "status").stderr == "no sessions\n"
-    assert documents(run("storage", "status", "--json").stdout) == [{"sessions": []}]
+    assert documents(run("storage", "status", "--json").stdout) == [{"sessions": [], "keys": []}]
     assert run("storage", "verify", "--all").stderr == "no sessions\n"
 
 
@@ -392,3 +464,14 @@ async def test_a_real_session_moves_and_its_history_is_purged(tmp_path: Path) ->
         assert (await wactl("messages", "alerts")).stdout == b""
         (event,) = await daemon.events("messages:purged")
         assert event["data"]["count"] == 2
+
+        me = f"{pwd.getpwuid(os.geteuid()).pw_name} (uid {os.geteuid()})"
+        assert event["data"]["actor"] == me
+        found = await wactl.document("storage", "status", "alerts", "--log")
+        assert [(one["was"], one["phase"], one["actor"]) for one in found["log"]] == [
+            ("dual_write", "backfilled", me),
+            ("legacy_only", "dual_write", me),
+            ("snapshot_primary", "legacy_only", me),
+        ]
+        assert {one["check"] for one in found["log"][1]["checks"]} == {"verified", "room", "durability"}
+        assert me.encode() in (await wactl("storage", "status", "alerts", "--log")).stdout

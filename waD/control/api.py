@@ -24,6 +24,7 @@ from waD.control.types import (
     ErrorBody,
     EventList,
     EventView,
+    KeyList,
     LogoutResult,
     MessageList,
     Milestone,
@@ -46,9 +47,13 @@ from waD.control.types import (
     RetireParams,
     RewrapParams,
     RollbackParams,
+    SealList,
+    SealRestoreParams,
     SendRequest,
     SendResult,
     SessionView,
+    StorageLog,
+    StorageLogParams,
     StorageParams,
     StorageResult,
     StorageStatus,
@@ -126,7 +131,10 @@ class EventStream(Protocol):
 
 
 class Auth(Protocol):
-    """Auth states of the sessions. `backup`, `discard`, `upload` and `restore` run to their end without the client."""
+    """Auth states of the sessions.
+
+    `backup`, `discard`, `upload`, `restore` and `restore_seal` run to their end without the client.
+    """
 
     async def backup(self, order: BackupParams) -> BackupResult:
         """Make an archive, verify it, and keep it for a while.
@@ -151,6 +159,17 @@ class Auth(Protocol):
         """Restore from an upload.
 
         Raises `bad_params`, `refused` (a newer state, another identity), `damaged` (the archive), `wrong_state`.
+        """
+        ...
+
+    async def seals(self, name: str) -> SealList:
+        """Return the sealed copies of a session's auth state, also of a retired one."""
+        ...
+
+    async def restore_seal(self, order: SealRestoreParams) -> RestoreResult:
+        """Put a sealed copy back; one that is not the last version is an old state.
+
+        Raises as `restore` does, and `wrong_state` for a session that was moved.
         """
         ...
 
@@ -191,6 +210,10 @@ class Storage(Protocol):
         """Look at the phase and everything around it."""
         ...
 
+    async def log(self, order: StorageLogParams) -> StorageLog:
+        """Return the newest changes of the phase, and who wanted them; of a retired session as well."""
+        ...
+
     async def dual_write(self, order: StorageParams) -> StorageResult:
         """From legacy_only: seal, and begin to write a snapshot as well."""
         ...
@@ -224,7 +247,11 @@ class Storage(Protocol):
         ...
 
     async def rewrap(self, order: RewrapParams) -> StorageResult:
-        """Wrap the keys of a session and of its seals with another of the operator's."""
+        """Wrap the keys of a session, also of a retired one, and of its seals with another of the operator's."""
+        ...
+
+    async def keys(self) -> KeyList:
+        """Return which of the operator's keys are here, and what needs them."""
         ...
 
 
@@ -285,7 +312,7 @@ class Sessions(Protocol):
         ...
 
     async def undo(self, name: str) -> UndoResult:
-        """Put the credentials back that the last reset, repair or logout sealed; return with the session down.
+        """Put the credentials back that were cleared last; return with the session down.
 
         A connection that shows codes is closed. Raises `wrong_state`: there is nothing to put back, it is too old, or
         the session is paired.

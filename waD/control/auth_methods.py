@@ -43,8 +43,23 @@ async def _restore(call: Call, params: t.RestoreParams) -> t.RestoreResult:
     What is in place is sealed first. An archive that was made for a planned move goes on exactly, once. Any other one
     is an old state: its conversations make a new key exchange before they send, keys that may have been used are not
     used again, and messages on their way out are held. A newer state, and one of another identity, are not replaced.
+    A state whose key is not here is replaced if it is of the same device, and kept as it is stored.
     """
     return await call.sessions.auth.restore(params)
+
+
+async def _seals(call: Call, params: t.SessionParams) -> t.SealList:
+    """Answer with the sealed copies of a session's auth state, the newest first; of a retired session as well."""
+    return await call.sessions.auth.seals(params.name)
+
+
+async def _restore_seal(call: Call, params: t.SealRestoreParams) -> t.RestoreResult:
+    """Put a sealed copy of a session's auth state back; the session is left down.
+
+    What is in place is sealed first. Unless the copy is of the last version it is an old state, and is treated as an
+    archive is.
+    """
+    return await call.sessions.auth.restore_seal(params)
 
 
 async def _unretire(call: Call, params: t.SessionParams) -> t.UndoResult:
@@ -72,6 +87,8 @@ AUTH_METHODS: Final[tuple[Method, ...]] = (
     row("auth.discard", "command", "admin", t.DiscardParams, t.Done, _discard),
     row("auth.upload", "command", "admin", t.UploadParams, t.UploadResult, _upload),
     row("auth.restore", "command", "admin", t.RestoreParams, t.RestoreResult, _restore),
+    row("auth.seals", "query", "observer", t.SessionParams, t.SealList, _seals),
+    row("auth.restore_seal", "command", "admin", t.SealRestoreParams, t.RestoreResult, _restore_seal),
     row("auth.unretire", "command", "admin", t.SessionParams, t.UndoResult, _unretire),
     row("auth.compare", "query", "admin", t.CompareParams, t.CompareResult, _compare),
     row("auth.verify", "query", "observer", t.VerifyParams, t.VerifyResult, _verify),

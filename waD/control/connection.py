@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from waD.control.api import ControlError, Daemon, Sessions
+from waD.control.caller import called_by
 from waD.control.faults import refusal
 from waD.control.framing import LineBuffer, TooLong
 from waD.control.hangup import wait_hangup
@@ -190,7 +191,7 @@ class Connection:
         params = convert_params(request.params, method.params)
         if method.kind == "command":
             _log.info("user %d, process %d: %s", self.peer.uid, self.peer.pid, method.name)
-            with self._service.shields.protect():
+            with self._service.shields.protect(), called_by(self.peer.uid):
                 return await method.handler(call, params)
         if method.kind == "wait":
             return await self._run_wait(method, call, params)

@@ -200,6 +200,18 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
             kek="main",
         ),
     ),
+    "storage.log": (
+        t.StorageLogParams(name="alerts"),
+        t.StorageLog(
+            name="alerts",
+            connection_id=_ID,
+            changes=[
+                t.PhaseChange(
+                    was="snapshot_primary", phase="cut_over", actor="alice (uid 1000)", at=1_767_225_600_000
+                )
+            ],
+        ),
+    ),
     "storage.dual_write": (
         t.StorageParams(name="alerts"),
         t.StorageResult(
@@ -247,7 +259,22 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
         msgspec.structs.replace(_storage("done", "cut_over"), phase="legacy_retired"),
     ),
     "storage.encrypt": (t.StorageParams(name="alerts"), _storage("done", "cut_over")),
-    "storage.rewrap": (t.RewrapParams(name="alerts", kek="2026"), _storage("done", "cut_over")),
+    "storage.rewrap": (
+        t.RewrapParams(name="alerts", kek="2026"),
+        msgspec.structs.replace(_storage("done", "cut_over"), rewrapped=t.Rewrap(sessions=1, seals=9)),
+    ),
+    "storage.keys": (
+        t.NoParams(),
+        t.KeyList(
+            keys=[
+                t.KeyView(id="2026", here=True, wraps_new=True, sessions=["alerts"], seals=9),
+                t.KeyView(id="main", here=True, wraps_new=False, retired=["old"], seals=4),
+            ],
+            users=[
+                t.KeyUser(name="alerts", connection_id=_ID, retired=False, kek="2026", seal_keks={"2026": 9}),
+            ],
+        ),
+    ),
     "message.purge": (
         t.PurgeParams(session="alerts", before=1_767_225_600_000),
         t.PurgeResult(session="alerts", found=9120, deleted=9120),
@@ -304,6 +331,33 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
             peers=41,
             sessions=57,
             verdict=_SOUND,
+        ),
+    ),
+    "auth.seals": (
+        t.SessionParams(name="alerts"),
+        t.SealList(
+            name="alerts",
+            connection_id=_ID,
+            epoch=1,
+            version=851,
+            seals=[
+                t.SealView(epoch=1, version=840, reason="periodic", sealed_at=1_767_225_600_000, items=870),
+                t.SealView(epoch=1, version=812, reason="manual", sealed_at=1_767_204_000_000, items=872),
+            ],
+        ),
+    ),
+    "auth.restore_seal": (
+        t.SealRestoreParams(name="alerts", epoch=1, version=812, rollback_anyway=True),
+        t.RestoreResult(
+            name="alerts",
+            connection_id=_ID,
+            done=True,
+            exact=False,
+            plan=["pairwise sessions that are dropped: 57"],
+            peers=41,
+            sessions=57,
+            verdict=_SOUND,
+            backup="sealed in the store as version 851",
         ),
     ),
     "auth.unretire": (

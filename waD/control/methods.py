@@ -77,7 +77,7 @@ async def _reset(call: Call, params: t.SessionParams) -> t.SessionView:
 
 
 async def _undo(call: Call, params: t.SessionParams) -> t.UndoResult:
-    """Put back the credentials that the last repair or logout sealed, and leave the session down.
+    """Put back the credentials that were cleared last, by a logout or the disconnect table; leave the session down.
 
     It works for reconnect.undo_days, on a session that is not paired; a connection that shows codes is closed. What is
     in place now is sealed first. Afterwards every conversation makes a new key exchange before it sends, and messages

@@ -16,6 +16,11 @@ async def _status(call: Call, params: t.SessionParams) -> t.StorageStatus:
     return await call.sessions.storage.status(params.name)
 
 
+async def _log(call: Call, params: t.StorageLogParams) -> t.StorageLog:
+    """Answer with the changes of a session's phase, newest first: when, who wanted it, and what was demanded."""
+    return await call.sessions.storage.log(params)
+
+
 async def _dual_write(call: Call, params: t.StorageParams) -> t.StorageResult:
     """Begin a snapshot beside the key-value rows; from now on both are written, in one transaction.
 
@@ -81,8 +86,19 @@ async def _encrypt(call: Call, params: t.StorageParams) -> t.StorageResult:
 
 
 async def _rewrap(call: Call, params: t.RewrapParams) -> t.StorageResult:
-    """Wrap the session's own key, and those of its sealed copies, with another key of the operator's."""
+    """Wrap the session's own key, and those of its sealed copies, with another key of the operator's.
+
+    A session that was removed or moved is meant as well: it can be brought back, and needs its key then.
+    """
     return await call.sessions.storage.rewrap(params)
+
+
+async def _keys(call: Call, _: t.NoParams) -> t.KeyList:
+    """Answer with the keys of the operator's that are here or needed, and which sessions and sealed copies need them.
+
+    Retired sessions are among them. No key itself is ever told.
+    """
+    return await call.sessions.storage.keys()
 
 
 async def _purge(call: Call, params: t.PurgeParams) -> t.PurgeResult:
@@ -96,6 +112,7 @@ async def _purge(call: Call, params: t.PurgeParams) -> t.PurgeResult:
 
 STORAGE_METHODS: Final[tuple[Method, ...]] = (
     row("storage.status", "query", "observer", t.SessionParams, t.StorageStatus, _status),
+    row("storage.log", "query", "observer", t.StorageLogParams, t.StorageLog, _log),
     row("storage.dual_write", "command", "admin", t.StorageParams, t.StorageResult, _dual_write),
     row("storage.backfill", "command", "admin", t.BackfillParams, t.StorageResult, _backfill),
     row("storage.verify", "command", "admin", t.StorageParams, t.StorageResult, _verify),
@@ -105,5 +122,6 @@ STORAGE_METHODS: Final[tuple[Method, ...]] = (
     row("storage.retire_legacy", "command", "admin", t.RetireParams, t.StorageResult, _retire_legacy),
     row("storage.encrypt", "command", "admin", t.StorageParams, t.StorageResult, _encrypt),
     row("storage.rewrap", "command", "admin", t.RewrapParams, t.StorageResult, _rewrap),
+    row("storage.keys", "query", "observer", t.NoParams, t.KeyList, _keys),
     row("message.purge", "command", "admin", t.PurgeParams, t.PurgeResult, _purge),
 )

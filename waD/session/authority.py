@@ -23,8 +23,12 @@ from waD.control.types import (
     CompareResult,
     DifferenceView,
     Part,
+    RestoreMode,
     RestoreParams,
     RestoreResult,
+    SealList,
+    SealRestoreParams,
+    SealView,
     UploadResult,
     VerifyResult,
 )
@@ -34,6 +38,8 @@ from waD.session.auth_refusals import verdict as verdict
 from waD.session.backups import Backups
 from waD.session.dates import Dates
 from waD.session.refusals import wrong_state
+from waD.session.replacing import Old, OldT, Replacing, RestoreDone
+from waD.session.resealing import OldSeal, Resealing, is_current
 from waD.session.resting import at_rest
 from waD.session.restoring import Restoring, Taken
 from waD.session.roster import Roster
@@ -44,8 +50,10 @@ from waD.session.views import sealed_as
 from waD.session.vitals import Clock
 from waD.store.errors import StoreError
 from waD.store.model import SessionRow
+from waD.store.names import NAME_RULE, SESSION_NAME
 from waD.store.store import Store
 from waD.transfer import archive, plans
+from waD.transfer.state import Report
 
 CRYPTOGRAPHY: Final = 2
 """The level to which an archive is verified."""
@@ -155,12 +163,8 @@ class AuthKeeper:
             restoring = Restoring(self._store, self._clock, order)
             taken = await self._take(restoring, file)
             if not taken.report.ok:
-                raise ControlError(
-                    "damaged",
-                    f"the archive would not work, so nothing was changed: {taken.report.errors[0]}",
-                    {"errors": [str(note) for note in taken.report.errors]},
-                )
-            return await self._restore(restoring, taken, file, order)
+                raise _would_not_work("archive", taken.report)
+            return await self._restore(restoring, taken, order)
 
     async def _take(self, restoring: Restoring, file: BinaryIO) -> Taken:
         def work() -> Taken:
@@ -168,31 +172,94 @@ class AuthKeeper:
 
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
-    async def _restore(
-        self, restoring: Restoring, taken: Taken, file: BinaryIO, order: RestoreParams
-    ) -> RestoreResult:
+    async def _restore(self, restoring: Restoring, taken: Taken, order: RestoreParams) -> RestoreResult:
         name = order.name or taken.session.listed.name
-        plan = await restoring.plan(taken, name)
+        row = await self._store.session(name)
+        if row is None and not SESSION_NAME.fullmatch(name):
+            raise bad_param("name", NAME_RULE)
+        plan = await restoring.plan(taken, row)
         if order.dry_run:
-            row = await self._store.session(name)
             return _restored(taken, plan, name, "" if row is None else row.id, done=False)
         await self._store.create_session(name)
+        row, done = await self._put_in_place(restoring, taken, name)
+        state = self._roster.entries[row.id].supervisor.state
+        held, messages = await restoring.add_rows(taken, state)
+        self._spool.discard(order.id)
+        result = _after(taken, done, order.mode, row)
+        return msgspec.structs.replace(result, held=result.held + held, messages=messages)
+
+    async def _put_in_place(
+        self, replacing: Replacing[OldT], old: OldT, name: str
+    ) -> tuple[SessionRow, RestoreDone]:
+        """Exchange the state of a session while it is at rest; it stays down."""
         row, entry = await self._roster.find(name)
-        spool = self._spool.prepare()
-        work = partial(restoring.apply, taken, file, spool, entry.supervisor.state)
+        work = partial(replacing.apply, old, entry.supervisor.state)
         done = await at_rest(self._store, row, entry, work)
-        for twin in await restoring.locked_twins(taken):
+        for twin in await replacing.locked_twins(old):
             if twin.desired_state != "retired":
                 await self._backups.retire(twin)
-        held, messages = await restoring.add_rows(taken, file, spool, entry.supervisor.state)
-        self._spool.discard(order.id)
-        result = _restored(taken, plans.done(done.revival, order.mode), row.name, row.id, done=True)
-        return msgspec.structs.replace(
-            result,
-            held=done.restored.held + held,
-            messages=messages,
-            backup=sealed_as(done.restored.sealed),
+        return row, done
+
+    async def seals(self, name: str) -> SealList:
+        """See `Auth.seals`."""
+        with auth_refusals(name):
+            row = await self._store.session(name)
+            if row is None:
+                raise no_such_session(name)
+            found = await self._store.seals(row.id)
+        views = [
+            SealView(
+                epoch=seal.epoch,
+                version=seal.version,
+                reason=seal.reason,
+                sealed_at=seal.sealed_at,
+                items=seal.item_count,
+                current=is_current(seal.epoch, seal.version, row),
+            )
+            for seal in found
+        ]
+        return SealList(
+            name=row.name, connection_id=row.id, epoch=row.auth_epoch, version=row.auth_version, seals=views
         )
+
+    async def restore_seal(self, order: SealRestoreParams) -> RestoreResult:
+        """See `Auth.restore_seal`."""
+        self._roster.refuse_when_stopping()
+        with auth_refusals(order.name):
+            row = await self._store.session(order.name)
+            if row is None:
+                raise no_such_session(order.name)
+            retired = row.desired_state == "retired"
+            if retired and row.me_pn is None:
+                raise wrong_state(
+                    row.name,
+                    row.current_status,
+                    f"it was moved, or cleared and removed: wactl restore-auth --unretire {row.name}",
+                )
+            resealing = Resealing(self._store, self._clock, order)
+            seal = await resealing.find(row)
+            old = await trio.to_thread.run_sync(resealing.take, row, seal, limiter=self._limiter)
+            if not old.report.ok:
+                raise _would_not_work("sealed copy", old.report)
+            plan = await resealing.plan(old, row)
+            if order.dry_run:
+                return _restored(old, plan, row.name, row.id, done=False)
+            return await self._restore_seal(resealing, old, row, retired=retired)
+
+    async def _restore_seal(
+        self, resealing: Resealing, old: OldSeal, row: SessionRow, *, retired: bool
+    ) -> RestoreResult:
+        """A session that was removed comes back with it, or stays removed."""
+        if retired:
+            await self._store.create_session(row.name)
+        try:
+            row, done = await self._put_in_place(resealing, old, row.id)
+        except Exception:
+            if retired:
+                with trio.CancelScope(shield=True):
+                    await self._backups.retire(row)
+            raise
+        return _after(old, done, resealing.order.mode, row)
 
     async def unretire(self, row: SessionRow, undo_days: float) -> Undone:
         """Bring back a session that was moved; raises ControlError, with everything as it was."""
@@ -267,7 +334,15 @@ class AuthKeeper:
             self._dates.note(row.id, events.AUTH_VERIFIED, None if errors else event.time)
 
 
-def _restored(taken: Taken, plan: plans.Plan, name: str, session_id: str, *, done: bool) -> RestoreResult:
+def _would_not_work(what: str, report: Report) -> ControlError:
+    return ControlError(
+        "damaged",
+        f"the {what} would not work, so nothing was changed: {report.errors[0]}",
+        {"errors": [str(note) for note in report.errors]},
+    )
+
+
+def _restored(old: Old, plan: plans.Plan, name: str, session_id: str, *, done: bool) -> RestoreResult:
     return RestoreResult(
         name=name,
         connection_id=session_id,
@@ -276,5 +351,15 @@ def _restored(taken: Taken, plan: plans.Plan, name: str, session_id: str, *, don
         plan=[*plan.lines()],
         peers=plan.peers,
         sessions=plan.sessions,
-        verdict=verdict(CRYPTOGRAPHY, taken.report, counts=taken.state.counts()),
+        verdict=verdict(CRYPTOGRAPHY, old.report, counts=old.state.counts()),
+    )
+
+
+def _after(old: Old, done: RestoreDone, mode: RestoreMode, row: SessionRow) -> RestoreResult:
+    """What was done, and where what was in place is."""
+    restored = done.restored
+    result = _restored(old, plans.done(done.revival, mode), row.name, row.id, done=True)
+    under = "" if restored.locked is None else f", under the key {restored.locked!r}, which is not here"
+    return msgspec.structs.replace(
+        result, held=restored.held, lost=restored.lost, backup=sealed_as(restored.sealed) + under
     )

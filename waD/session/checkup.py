@@ -14,6 +14,7 @@ from waD.config import Settings
 from waD.control.api import ControlError
 from waD.control.types import NEXT_STEP, CheckReport, Finding, Level, SessionView
 from waD.events.log import EventLog
+from waD.session.keyring import key_findings
 from waD.session.stillness import HINT, standing_still
 from waD.store.errors import StoreDamaged, StoreError
 from waD.store.store import Store
@@ -57,6 +58,7 @@ async def check_up(
             findings += _session(view, settings)
             findings.append(_outbox(view))
         findings += [] if symptoms is None else await symptoms()
+        findings += await key_findings(store)
         findings += _subscribers(log, await log.newest())
     except (ControlError, StoreError) as error:
         findings.append(_unreadable(database, error))

@@ -46,6 +46,7 @@ from waD.session.stillness import HINT, standing_still
 from waD.session.undo import NothingToUndo, look, undo
 from waD.session.views import sealed_as, session_view, undo_result
 from waD.session.vitals import MS, Clock
+from waD.store.errors import KekUnavailable
 from waD.store.model import SessionRow
 from waD.store.names import NAME_RULE, SESSION_NAME
 from waD.store.store import Store
@@ -274,12 +275,19 @@ class Manager:
         row, entry = await self.roster.find(name)
         with trio.CancelScope(shield=True), translated(name):
             async with self.roster.attaching:
-                sealed = await self._store.seal(row.id, "manual")
+                sealed = await self._seal_to_remove(row)
                 await self._store.update_session(row.id, desired_state="retired")
                 entry.supervisor.halt()
                 await entry.done.wait()
                 del self.roster.entries[row.id]
-        return RemoveResult(name=row.name, connection_id=row.id, backup=sealed_as(sealed))
+        return RemoveResult(name=row.name, connection_id=row.id, backup=sealed)
+
+    async def _seal_to_remove(self, row: SessionRow) -> str | None:
+        """A state whose key is gone cannot be copied, but it stays as it is, too."""
+        try:
+            return sealed_as(await self._store.seal(row.id, "manual"))
+        except KekUnavailable:
+            return None
 
     def reloaded(self) -> None:
         """The settings in force are other ones now; connections go on undisturbed."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
 from waD.config import Settings
-from waD.store.errors import StoreError
+from waD.store.errors import KekUnavailable, StoreDamaged, StoreError
 from waD.store.model import SessionRow
 from waD.store.seals import DAY_MS
 from waD.store.store import Store
@@ -33,26 +33,37 @@ async def run_snapshots(store: Store, settings: Callable[[], Settings], unix_ms:
 
 async def snapshot_all(store: Store, settings: Settings, unix_ms: Callable[[], int]) -> int:
     """Look at every paired session once; returns how many were sealed. A store that refuses is logged."""
-    made = 0
-    try:
-        for row in await store.sessions():
-            if row.me_pn is not None and await _due(store, row, unix_ms()):
-                made += await store.seal(row.id, "periodic", if_changed=True) != 0
-            await _prune(store, row, settings, unix_ms())
-    except StoreError as error:
-        _log.warning("no snapshot of the sessions' keys was made: %s", error)
-    return made
+
+    async def look(row: SessionRow) -> bool:
+        made = False
+        if row.me_pn is not None and await _due(store, row, unix_ms()):
+            made = await store.seal(row.id, "periodic", if_changed=True) != 0
+        await _prune(store, row, settings, unix_ms())
+        return made
+
+    return await _each(store, look)
 
 
 async def seal_at_end(store: Store) -> int:
     """Seal every paired session whose keys have changed, when nothing uses them any more; returns how many."""
+
+    async def seal(row: SessionRow) -> bool:
+        return row.me_pn is not None and await store.seal(row.id, "shutdown", if_changed=True) != 0
+
+    return await _each(store, seal)
+
+
+async def _each(store: Store, work: Callable[[SessionRow], Awaitable[bool]]) -> int:
+    """How often it was done; one session whose key is gone must not keep the others from it."""
     made = 0
     try:
         for row in await store.sessions():
-            if row.me_pn is not None:
-                made += await store.seal(row.id, "shutdown", if_changed=True) != 0
+            try:
+                made += await work(row)
+            except (KekUnavailable, StoreDamaged) as error:
+                _log.warning("session %s: no snapshot of its keys was made: %s", row.name, error)
     except StoreError as error:
-        _log.warning("no snapshot of the sessions' keys was made at the end: %s", error)
+        _log.warning("no snapshot of the sessions' keys was made: %s", error)
     return made
 
 

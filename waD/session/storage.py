@@ -12,16 +12,17 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from waD.control.api import ControlError
+from waD.control.api import ControlError, no_such_session
 from waD.control.types import (
     BackfillParams,
-    BackfillProgress,
-    CheckView,
-    ComparisonView,
+    KeyList,
     PromoteParams,
     RetireParams,
+    Rewrap,
     RewrapParams,
     RollbackParams,
+    StorageLog,
+    StorageLogParams,
     StorageOutcome,
     StorageParams,
     StorageResult,
@@ -31,19 +32,19 @@ from waD.events import model as events
 from waD.session import gates
 from waD.session.authority import verdict
 from waD.session.gates import Check, Step
+from waD.session.keyring import key_list
 from waD.session.orders import Busy
 from waD.session.refusals import translated, wrong_state
 from waD.session.roster import Entry, Roster
 from waD.session.storage_facts import VERIFY_LEVEL, FactFinder, Found
+from waD.session.storage_results import Told, outcome_of, require, result, to_log
 from waD.session.vitals import MS, Clock
-from waD.store.engine import Backfill, Comparison, EncryptAuth, MovePhase, RewrapAuth, Rewrapped
+from waD.store.engine import Backfill, EncryptAuth, MovePhase, RewrapAuth, Rewrapped
 from waD.store.errors import StoreError
 from waD.store.model import SessionRow
 from waD.store.phases import Phase
 from waD.store.store import Store
 
-ACTOR: Final = "operator"
-"""Who moved a session, in the phase log: somebody with the role admin."""
 KEK_LOSS: Final = (
     "without its key this state is lost: keep a copy of the key in another place, or backups that are encrypted to "
     "another one"
@@ -71,6 +72,14 @@ class StorageKeeper:
         with translated(row.name):
             return await self._facts.status(row)
 
+    async def log(self, order: StorageLogParams) -> StorageLog:
+        """See `Storage.log`."""
+        with translated(order.name):
+            row = await self._store.session(order.name)
+            if row is None:
+                raise no_such_session(order.name)
+            return await self._facts.log(row, order.limit)
+
     # Steps.
 
     async def dual_write(self, order: StorageParams) -> StorageResult:
@@ -96,30 +105,28 @@ class StorageKeeper:
         with self._alone(row):
             target = gates.TO[step]
             if row.auth_phase == target:
-                return _result(row, "nothing")
-            _require(step, row)
+                return result(row, "nothing")
+            require(step, row)
             found = await self._facts.gather(row, entry, **told)
             judged = gates.checks(step, found.facts)
-            outcome = _outcome(judged, dry_run)
+            outcome = outcome_of(judged, dry_run)
             if outcome == "done":
-                await self._move(entry, target, _report(judged, found))
-            return _result(
-                row, outcome, target if outcome == "done" else None, judged, found.facts.comparison
-            )
+                await self._move(entry, target, await to_log(judged, found))
+            return result(row, outcome, target if outcome == "done" else None, judged, found.facts.comparison)
 
     async def backfill(self, order: BackfillParams) -> StorageResult:
         """See `Storage.backfill`."""
         row, entry = await self._find(order.name)
         with self._alone(row):
             if row.auth_phase == "backfilled":
-                return _result(row, "nothing")
-            _require("backfill", row)
+                return result(row, "nothing")
+            require("backfill", row)
             copied, finished = (0, False) if order.dry_run else await self._copy(entry, order)
             if finished:
                 return await self._conclude_backfill(row, entry, copied)
             compared = await self._store.read(self._store.engine.compare, row.id)
             outcome: StorageOutcome = "possible" if order.dry_run else "unfinished"
-            return _result(row, outcome, compared=compared, copied=copied)
+            return result(row, outcome, compared=compared, copied=copied)
 
     async def _copy(self, entry: Entry, order: BackfillParams) -> tuple[int, bool]:
         """Batches, each a transaction of its own; returns how many items went, and whether there are no more."""
@@ -137,11 +144,11 @@ class StorageKeeper:
     async def _conclude_backfill(self, row: SessionRow, entry: Entry, copied: int) -> StorageResult:
         found = await self._facts.gather(row, entry)
         judged = gates.checks("backfill", found.facts)
-        outcome = _outcome(judged, dry_run=False)
+        outcome = outcome_of(judged, dry_run=False)
         if outcome == "done":
-            await self._move(entry, "backfilled", _report(judged, found))
+            await self._move(entry, "backfilled", await to_log(judged, found))
         phase: Phase | None = "backfilled" if outcome == "done" else None
-        return _result(row, outcome, phase, judged, found.facts.comparison, copied=copied)
+        return result(row, outcome, phase, judged, found.facts.comparison, copied=copied)
 
     async def verify(self, order: StorageParams) -> StorageResult:
         """See `Storage.verify`."""
@@ -163,7 +170,7 @@ class StorageKeeper:
             judged = [gates.equal(replace(compared, missing={}) if filling else compared)]
         outcome: StorageOutcome = "done" if found.report.ok and all(c.ok for c in judged) else "damaged"
         said = verdict(VERIFY_LEVEL, found.report, counts=found.counts, versions=found.versions)
-        return _result(row, outcome, judged=judged, compared=compared, verdict=said)
+        return result(row, outcome, judged=judged, compared=compared, verdict=said)
 
     # The way back.
 
@@ -172,40 +179,41 @@ class StorageKeeper:
         row, entry = await self._find(order.name)
         with self._alone(row):
             if order.to == row.auth_phase:
-                return _result(row, "nothing")
+                return result(row, "nothing")
             try:
                 way = gates.way_back(row.auth_phase, order.to)
             except ValueError as error:
                 raise wrong_state(row.name, row.auth_phase, str(error)) from None
             found = await self._facts.gather(row, entry)
             judged = gates.checks("rollback", found.facts)
-            outcome = _outcome(judged, order.dry_run)
+            outcome = outcome_of(judged, order.dry_run)
             if outcome != "done":
-                return _result(row, outcome, judged=judged, compared=found.facts.comparison)
+                return result(row, outcome, judged=judged, compared=found.facts.comparison)
             return await self._go_back(row, entry, way, judged, found)
 
     async def _go_back(
         self, row: SessionRow, entry: Entry, way: Sequence[Phase], judged: list[Check], found: Found
     ) -> StorageResult:
+        told = await to_log(judged, found)
         if row.auth_phase == "cut_over" or _unusable(entry):
-            await self._at_rest(row, entry, way[0], _report(judged, found))
+            await self._at_rest(row, entry, way[0], told)
         else:
-            await self._move(entry, way[0], _report(judged, found))
+            await self._move(entry, way[0], told)
         compared = await self._store.read(self._store.engine.compare, row.id)
         if row.auth_phase == "cut_over":
             judged = [*judged, gates.equal(compared)]
             if not compared.equal:
-                return _result(row, "damaged", way[0], judged, compared)
+                return result(row, "damaged", way[0], judged, compared)
         for phase in way[1:]:
-            await self._move(entry, phase, _report(judged, found))
-        return _result(row, "done", way[-1], judged, compared)
+            await self._move(entry, phase, told)
+        return result(row, "done", way[-1], judged, compared)
 
-    async def _at_rest(self, row: SessionRow, entry: Entry, to: Phase, report: dict[str, Any]) -> None:
+    async def _at_rest(self, row: SessionRow, entry: Entry, to: Phase, told: Told) -> None:
         """Move while there is no connection; afterwards the session does again what is wanted."""
         supervisor = entry.supervisor
 
         async def work() -> None:
-            await self._move(entry, to, report)
+            await self._move(entry, to, told)
             async with supervisor.state.lock:
                 await supervisor.state.reload()
 
@@ -224,7 +232,7 @@ class StorageKeeper:
         row, entry = await self._find(order.name)
         with self._alone(row):
             if row.kek_id is not None:
-                return _result(row, "nothing", notes=[f"it is encrypted with the key {row.kek_id!r}"])
+                return result(row, "nothing", notes=[f"it is encrypted with the key {row.kek_id!r}"])
             _, current = await self._store.read(self._store.engine.kek_ids)
             detail = (
                 f"the key {current!r} is here"
@@ -233,12 +241,12 @@ class StorageKeeper:
             )
             judged = [Check("kek", current is not None, detail)]
             notes = [KEK_LOSS, *await self._still_clear(row)]
-            outcome = _outcome(judged, order.dry_run)
+            outcome = outcome_of(judged, order.dry_run)
             if outcome == "done":
                 state = entry.supervisor.state
                 async with state.lock:
                     await self._write(EncryptAuth(row.id, state.row.lease_token))
-            return _result(row, outcome, judged=judged, notes=notes)
+            return result(row, outcome, judged=judged, notes=notes)
 
     async def _still_clear(self, row: SessionRow) -> list[str]:
         size = await self._store.read(self._store.engine.auth_size, row.id)
@@ -251,21 +259,46 @@ class StorageKeeper:
 
     async def rewrap(self, order: RewrapParams) -> StorageResult:
         """See `Storage.rewrap`."""
-        row, _ = await self._find(order.name)
+        row = await self._also_retired(order.name)
+        retired = row.desired_state == "retired"
         with self._alone(row):
             ids, current = await self._store.read(self._store.engine.kek_ids)
             wanted = order.kek or current
             here = wanted in ids
             detail = f"the key {wanted!r} is {'here' if here else 'not beside store.kek_file'}"
             judged = [Check("kek", here, detail if wanted else "no key is named, and none is in use")]
-            outcome = _outcome(judged, order.dry_run)
+            outcome = outcome_of(judged, order.dry_run)
             if outcome != "done" or wanted is None:
-                return _result(row, outcome, judged=judged)
+                return result(row, outcome, judged=judged, retired=retired)
             done: Rewrapped = await self._write(RewrapAuth(row.id, wanted))
             notes = [f"{done.seals} sealed copies were wrapped as well"] if done.seals else []
+            if done.left:
+                notes.append(f"{done.left} sealed copies stay as they are: the key they need is not here")
             if row.kek_id is None:
                 notes.append("its state is stored in the clear; wactl storage encrypt changes that")
-            return _result(row, "done" if done.own or done.seals else "nothing", judged=judged, notes=notes)
+            return result(
+                row,
+                "done" if done.own or done.seals else "nothing",
+                judged=judged,
+                notes=notes,
+                retired=retired,
+                rewrapped=Rewrap(sessions=int(done.own), seals=done.seals, left=done.left),
+            )
+
+    async def _also_retired(self, name: str) -> SessionRow:
+        """The row, of a session that nobody else runs; a retired one can be brought back, and needs its key then."""
+        with translated(name):
+            row = await self._store.session(name)
+        if row is not None and row.desired_state == "retired":
+            self._roster.refuse_when_stopping()
+            return row
+        row, _ = await self._find(name)
+        return row
+
+    async def keys(self) -> KeyList:
+        """See `Storage.keys`."""
+        with translated():
+            return await key_list(self._store)
 
     # Doing it.
 
@@ -287,12 +320,12 @@ class StorageKeeper:
         finally:
             self._busy.discard(row.id)
 
-    async def _move(self, entry: Entry, to: Phase, report: dict[str, Any]) -> None:
+    async def _move(self, entry: Entry, to: Phase, told: Told) -> None:
         state = entry.supervisor.state
         async with state.lock:
             token = state.row.lease_token
-            told = {**report, "leaseToken": token, "holder": state.row.lease_holder}
-            await self._write(MovePhase(state.session_id, token, to, ACTOR, told))
+            report = {**told.report, "leaseToken": token, "holder": state.row.lease_holder}
+            await self._write(MovePhase(state.session_id, token, to, told.actor, report))
 
     async def _write(self, job: Any) -> Any:
         try:
@@ -308,69 +341,3 @@ def _unusable(entry: Entry) -> bool:
     except StoreError:
         return True
     return False
-
-
-def _require(step: Step, row: SessionRow) -> None:
-    allowed = gates.FROM[step]
-    if row.auth_phase not in allowed:
-        wanted = " or ".join(phase for phase in gates.ORDER if phase in allowed)
-        raise wrong_state(
-            row.name, row.auth_phase, f"it is in the phase {row.auth_phase}, and this needs {wanted}"
-        )
-
-
-def _outcome(judged: Sequence[Check], dry_run: bool) -> StorageOutcome:
-    failed = [check for check in judged if not check.ok]
-    if any(check.damage for check in failed):
-        return "damaged"
-    if failed:
-        return "refused"
-    return "possible" if dry_run else "done"
-
-
-def _report(judged: Sequence[Check], found: Found) -> dict[str, Any]:
-    """The whole report, for the phase log."""
-    compared = found.facts.comparison
-    return {
-        "checks": [{"check": one.name, "ok": one.ok, "detail": one.detail} for one in judged],
-        "comparison": None
-        if compared is None or not compared.compared
-        else {
-            "items": compared.items,
-            "missing": compared.missing,
-            "different": compared.different,
-            "extra": compared.extra,
-        },
-        "errors": [str(note) for note in found.report.errors],
-        "warnings": [str(note) for note in found.report.warnings],
-        "counts": found.counts,
-        "versions": found.versions,
-    }
-
-
-def _result(
-    row: SessionRow,
-    outcome: StorageOutcome,
-    phase: Phase | None = None,
-    judged: Sequence[Check] = (),
-    compared: Comparison | None = None,
-    copied: int | None = None,
-    **more: Any,
-) -> StorageResult:
-    seen = compared if compared is not None and compared.compared else None
-    left = 0 if seen is None else sum(seen.missing.values())
-    return StorageResult(
-        name=row.name,
-        connection_id=row.id,
-        outcome=outcome,
-        was=row.auth_phase,
-        phase=phase or row.auth_phase,
-        checks=[CheckView(check=one.name, ok=one.ok, detail=one.detail, damage=one.damage) for one in judged],
-        comparison=None
-        if seen is None
-        else ComparisonView(
-            items=seen.items, missing=seen.missing, different=seen.different, extra=seen.extra
-        ),
-        progress=None if copied is None else BackfillProgress(copied=copied, remaining=left),
-        **more,
-    )

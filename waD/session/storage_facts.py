@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 
-from waD.control.types import StorageStatus
+from waD.control.types import CheckView, PhaseChange, StorageLog, StorageStatus
 from waD.events import model as events
 from waD.session.gates import DAY_MS, Facts
 from waD.session.roster import Entry
@@ -132,7 +133,28 @@ class FactFinder:
             backup_at=await self._last(row, events.AUTH_BACKUP),
             encrypted=row.kek_id is not None,
             kek=row.kek_id,
+            kek_here=await self._store.read(engine.locked, row.id) is None,
+            seal_keks=await self._store.read(engine.seal_keks, row.id),
         )
+
+    async def log(self, row: SessionRow, limit: int) -> StorageLog:
+        """The newest changes of a session's phase, newest first.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        found = await self._store.read(self._store.engine.phase_log, row.id, limit)
+        changes = [
+            PhaseChange(
+                was=entry["from"],
+                phase=entry["to"],
+                actor=entry["actor"],
+                at=entry["at"],
+                checks=[*_checks(entry["report"])],
+            )
+            for entry in found
+        ]
+        return StorageLog(name=row.name, connection_id=row.id, changes=changes)
 
     async def _since(self, row: SessionRow) -> Since:
         """From the phase log; a session that was made in its phase is in it since then."""
@@ -165,6 +187,12 @@ class FactFinder:
     async def _last(self, row: SessionRow, event_type: str) -> int | None:
         event = await self._store.last_event(row.id, event_type)
         return None if event is None else event.time
+
+
+def _checks(report: Any) -> Iterator[CheckView]:
+    """What was demanded, from a report of the phase log; one that an import wrote has none."""
+    for one in report.get("checks", []):
+        yield CheckView(check=str(one["check"]), ok=bool(one["ok"]), detail=str(one["detail"]))
 
 
 def restarts(row: SessionRow, since: Since, *, shared: bool) -> int:

@@ -1,4 +1,4 @@
-"""Putting back credentials that a reset, repair or logout has sealed (chapter 08 §6.7, §7.5; chapter 03 §8.7).
+"""Putting back credentials that a logout or the disconnect table has cleared, and sealed (chapter 08 §6.7, §7.5).
 
 The sealed state is an old one: what was sent since on its conversations is not in it. So every pairwise session
 becomes receive-only until its next key exchange, own sender keys go, and one-time prekeys are never offered again.

@@ -121,6 +121,8 @@ class RestoreAuth(Struct, frozen=True):
 
     `changes` are columns of the session's row. The new epoch is at least `least_epoch`. The event gets
     `sealedVersion`, the version of the seal. `archive` is the SHA-256 of one that goes on exactly, which it may once.
+    With `locked` a state whose key is not here may be replaced: it is kept as it is stored. `texts` are payloads of
+    messages by id that failed for want of that key; they are held again.
     """
 
     session_id: str
@@ -132,17 +134,24 @@ class RestoreAuth(Struct, frozen=True):
     event_data: Mapping[str, Any]
     least_epoch: int = 0
     archive: bytes | None = None
+    locked: bool = False
+    texts: Mapping[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"RestoreAuth({self.session_id}, {len(self.items)} items)"
 
 
 class Restored(Committed, frozen=True):
-    """What a restore gave: also the version that was sealed before it, how many messages are held, the new epoch."""
+    """What a restore gave: also the version that was sealed before it, how many messages are held, the new epoch.
+
+    `locked` names the key of what was in place, if it is not here; then `lost` messages that waited have no text.
+    """
 
     sealed: int
     held: int
     epoch: int = 0
+    locked: str | None = None
+    lost: int = 0
 
 
 class CopyRows(Struct, frozen=True):
@@ -221,10 +230,33 @@ class RewrapAuth(Struct, frozen=True):
 
 
 class Rewrapped(Struct, frozen=True):
-    """What was wrapped anew: the session's own key or not, and how many seals."""
+    """What was wrapped anew: the session's own key or not, and how many seals; `left` seals' keys are not here."""
 
     own: bool
     seals: int
+    left: int = 0
+
+
+class KeyUse(Struct, frozen=True):
+    """What the operator's keys are needed for: sessions, retired ones too, and their seals.
+
+    Attributes:
+        sessions: by name, with the key of the present state, None in the clear.
+        seals: how many of each session, by its id, need which key.
+        locked: ids of the sessions whose key is not here, or is another one of that name.
+    """
+
+    sessions: list[SessionRow]
+    seals: dict[str, dict[str, int]]
+    locked: frozenset[str]
+
+
+class Locked(Struct, frozen=True):
+    """A state whose key is not here, as far as it can be seen: the key, the items, and whether it has credentials."""
+
+    kek_id: str
+    items: int
+    has_creds: bool
 
 
 class Purge(Struct, frozen=True):
@@ -417,6 +449,22 @@ class Engine(Protocol):
 
     def kek_ids(self) -> tuple[list[str], str | None]:
         """Names of the operator's keys that are here, and which one wraps new ones."""
+        ...
+
+    def kek_lost(self) -> str:
+        """Why nothing new can be stored, since the key for it is gone, and what to do; "" when all is well."""
+        ...
+
+    def key_use(self) -> KeyUse:
+        """What needs which key; reads every seal, on a connection of its own."""
+        ...
+
+    def seal_keks(self, session_id: str) -> dict[str, int]:
+        """How many seals of a session need which key."""
+        ...
+
+    def locked(self, session_id: str) -> Locked | None:
+        """What can be seen of a state whose key is not here; None for any other."""
         ...
 
     def free_bytes(self) -> int | None:

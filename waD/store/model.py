@@ -83,12 +83,18 @@ class SealInfo(Struct, frozen=True, kw_only=True):
 
 
 class Sealed(Struct, frozen=True, kw_only=True):
-    """What a seal holds: the credentials document, and the items by kind and key."""
+    """What a seal holds: the credentials document, and the items by kind and key.
+
+    Of a state that was kept while its key was gone also what that encrypted beside it: `texts` are payloads of the
+    outbox by message id, `secrets` those of messages.
+    """
 
     epoch: int
     version: int
     creds: bytes | None
     items: dict[tuple[str, str], bytes]
+    texts: dict[str, bytes] = field(default_factory=dict)
+    secrets: list[SecretRow] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"Sealed(epoch={self.epoch}, version={self.version}, {len(self.items)} items)"

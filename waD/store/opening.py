@@ -54,7 +54,16 @@ def _open_postgres(settings: StoreSettings, postgres: PostgresSettings, parts: P
             f"store.url names a PostgreSQL server, and its driver is missing ({error}): pip install 'wactl[postgres]'"
         ) from None
     vault = load_vault(settings, settings.kek_file)
-    return PostgresEngine(postgres, codec=parts.codec, vault=vault, upgrade=parts.upgrade, new_phase=phase)
+    engine = PostgresEngine(postgres, codec=parts.codec, vault=vault, upgrade=parts.upgrade, new_phase=phase)
+    try:
+        if vault.current is None and settings.encrypt is None:
+            _refuse_the_clear(
+                engine, vault, "sessions are encrypted, and store.kek_file names no key", "FILE"
+            )
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def default_key_file(database: Path) -> Path:
@@ -81,8 +90,7 @@ def load_vault(settings: StoreSettings, file: Path | None) -> Vault:
 
 def _begin_to_encrypt(engine: Engine, vault: Vault, file: Path) -> None:
     """Make the key of a database in which nothing is encrypted yet; one that is lost is never replaced."""
-    if any(row.kek_id is not None for row in engine.sessions(True)):
-        _log.critical("the key file %s is gone; sessions that are encrypted with it cannot be used", file)
+    if _refuse_the_clear(engine, vault, f"the key file {file} is gone", str(file)):
         return
     vault.add(MAIN, make_key(file))
     vault.current = MAIN
@@ -91,3 +99,16 @@ def _begin_to_encrypt(engine: Engine, vault: Vault, file: Path) -> None:
         "database must be paired again",
         file,
     )
+
+
+def _refuse_the_clear(engine: Engine, vault: Vault, what: str, file: str) -> bool:
+    """Make nothing new while the key is gone: in the clear it would lie beside what is encrypted; says whether so."""
+    if not any(row.kek_id is not None for row in engine.sessions(True)):
+        return False
+    vault.lost = (
+        f"{what}, so no new auth state is stored: put it back, or the systemd credential wad-kek; or make a new key, "
+        f'(umask 077; head -c 32 /dev/urandom | base64 >{file}.second), name it with store.kek = "second" and start '
+        'again; or store new ones in the clear with store.encrypt = "off"'
+    )
+    _log.critical("sessions that are encrypted with a key that is not here cannot be used: %s", vault.lost)
+    return True

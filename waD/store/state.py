@@ -138,6 +138,8 @@ class SessionState:
         *,
         least_epoch: int = 0,
         archive: bytes | None = None,
+        locked: bool = False,
+        texts: Mapping[str, bytes] | None = None,
     ) -> Restored:
         """Seal the auth state and put another one in its place (chapter 08 §7.5).
 
@@ -148,13 +150,24 @@ class SessionState:
             event: type and data of what is announced.
             least_epoch: the new epoch is at least this one.
             archive: SHA-256 of an archive that goes on exactly, which it may once.
+            locked: also where the state in place cannot be decrypted; it is kept as it is.
+            texts: of messages that failed since their key was gone, by message id.
 
         Raises:
             LeaseLost: the session has another owner.
             StoreError: nothing was changed.
         """
         job = RestoreAuth(
-            self.session_id, self.row.lease_token, creds, items, changes, *event, least_epoch, archive
+            self.session_id,
+            self.row.lease_token,
+            creds,
+            items,
+            changes,
+            *event,
+            least_epoch=least_epoch,
+            archive=archive,
+            locked=locked,
+            texts=texts or {},
         )
         done: Restored = await self._store.write(job)
         self._cache.clear()

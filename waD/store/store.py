@@ -20,6 +20,7 @@ from waD.store.engine import (
     DropSeals,
     Engine,
     Job,
+    KeyUse,
     Prune,
     Seal,
     SealReason,
@@ -292,6 +293,12 @@ class Store:
         """What a check of the database complains about; slow on large files, but others read and write meanwhile."""
         return await trio.to_thread.run_sync(
             self._engine.integrity, quick, limiter=self._checkers, abandon_on_cancel=True
+        )
+
+    async def key_use(self) -> KeyUse:
+        """What needs which of the operator's keys; reads every seal, but others read and write meanwhile."""
+        return await trio.to_thread.run_sync(
+            self._engine.key_use, limiter=self._checkers, abandon_on_cancel=True
         )
 
     @property

@@ -128,11 +128,17 @@ class Vault:
         keks: 32-byte keys by id.
         current: id of the one that wraps new keys; without one, new states are stored in the clear.
         random: source of randomness.
+
+    Attributes:
+        current: as given, until a key is made.
+        lost: why there is no key for new states although there should be one, and what to do; "" when all is well.
+            Then no session is made, and what is encrypted does not come into the clear.
     """
 
     def __init__(self, keks: Mapping[str, bytes], current: str | None, random: Random = os.urandom) -> None:
         self._keks = {name: AESGCM(key) for name, key in keks.items()}
         self.current = current
+        self.lost = ""
         self._random = random
         self._ciphers: OrderedDict[tuple[str, int, bytes, str], Cipher] = OrderedDict()
 
@@ -152,11 +158,34 @@ class Vault:
         """A cipher with a fresh key for a session's epoch; None where new states are stored in the clear.
 
         Raises:
-            KekUnavailable: the current key is not here.
+            KekUnavailable: the current key is not here, or it is lost.
         """
+        if self.lost:
+            raise KekUnavailable(self.lost)
         if self.current is None:
             return None
         return self._wrap(session_id, epoch, self._random(KEY_LENGTH), self.current)
+
+    def next(self, session_id: str, epoch: int, kek_id: str | None) -> Cipher | None:
+        """The same for the next epoch of a session that is there.
+
+        While the key for new states is lost, what was in the clear stays so, and what is encrypted stays under its key.
+
+        Args:
+            session_id: whose.
+            epoch: the next one.
+            kek_id: the key that its present state is encrypted with, None in the clear.
+
+        Raises:
+            KekUnavailable: neither key is here.
+        """
+        if not self.lost:
+            return self.new(session_id, epoch)
+        if kek_id is None:
+            return None
+        if kek_id not in self._keks:
+            raise KekUnavailable(self.lost)
+        return self._wrap(session_id, epoch, self._random(KEY_LENGTH), kek_id)
 
     def cipher(self, session_id: str, epoch: int, wrapped: bytes, kek_id: str) -> Cipher:
         """The cipher of a stored key.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from waD.messaging import kinds
-from waD.transfer.archive import Manifest, ManifestSession
+from waD.transfer.archive import Manifest
 from waD.transfer.reviving import ItemKey, Mode, Revival, is_own, peers_of
 from waD.transfer.state import AuthState
 
@@ -19,12 +19,32 @@ class RestoreRefused(Exception):  # noqa: N818 - what is the case
     """A restore would destroy something; nothing was changed.
 
     Attributes:
-        code: `target_newer` (there is a way to insist) or `other_identity`.
+        code: `target_newer` and `identity_unknown` (there is a way to insist), `other_identity`, `already_here`,
+            `kek_unavailable`, `not_paired`, `moved_on` or `which_session`.
     """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class Saved(Protocol):
+    """A state of the past: of an archive, or of a seal."""
+
+    @property
+    def epoch(self) -> int:
+        """Its epoch."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Its version in that."""
+        ...
+
+    @property
+    def identity_fp(self) -> str:
+        """First 8 hex digits of the SHA-256 of its identity key."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +56,40 @@ class Target:
     version: int
 
 
-def check_target(listed: ManifestSession, target: Target, *, rollback_anyway: bool = False) -> None:
+def check_target(
+    saved: Saved, target: Target, *, rollback_anyway: bool = False, what: str = "archive"
+) -> None:
     """Refuse to lose a newer or another state.
 
     Args:
-        listed: the session in the manifest.
+        saved: the state that is to be put in place.
         target: what is in place.
         rollback_anyway: the operator knows that the state in place is newer.
+        what: the former is of, for the error.
 
     Raises:
         RestoreRefused: nothing may be written.
     """
     if target.identity_fp is None:
         return
-    if target.identity_fp != listed.identity_fp:
+    if target.identity_fp != saved.identity_fp:
         raise RestoreRefused(
             "other_identity",
-            f"the session has a paired state with another identity ({target.identity_fp}, archive "
-            f"{listed.identity_fp}): restore into another name, or unlink it first",
+            f"the session has a paired state with another identity ({target.identity_fp}, {what} "
+            f"{saved.identity_fp}): restore into another name, or unlink it first",
         )
-    if (target.epoch, target.version) > (listed.epoch, listed.version) and not rollback_anyway:
+    if (target.epoch, target.version) > (saved.epoch, saved.version) and not rollback_anyway:
         raise RestoreRefused(
             "target_newer",
-            f"the state in place (epoch {target.epoch}, version {target.version}) is newer than the archive's "
-            f"(epoch {listed.epoch}, version {listed.version}): every session with a peer would be lost for nothing; "
+            f"the state in place (epoch {target.epoch}, version {target.version}) is newer than the {what}'s "
+            f"(epoch {saved.epoch}, version {saved.version}): every session with a peer would be lost for nothing; "
             "--rollback-anyway if you mean it",
         )
 
 
-def next_epoch(target: Target | None, listed: ManifestSession) -> int:
+def next_epoch(target: Target | None, saved: Saved) -> int:
     """The epoch of a restored state: after every one that was."""
-    return max(0 if target is None else target.epoch, listed.epoch) + 1
+    return max(0 if target is None else target.epoch, saved.epoch) + 1
 
 
 def is_exact(manifest: Manifest, sha256: str, used: Collection[str]) -> bool:

@@ -34,8 +34,8 @@ def doctor(app: App, *, offline: bool) -> int:
     """Look at everything that may be wrong, and say for each finding what to do. Changes nothing.
 
     Looks at the control socket and who listens, your role, the settings, the clock, the way to WhatsApp's end point,
-    the store's soundness and permissions, each session's state, health, clock, keys and failures to decrypt, and
-    subscribers of the event log.
+    the store's soundness and permissions, each session's state, health, clock, keys and failures to decrypt, the keys
+    that auth states are encrypted with and who needs them, and subscribers of the event log.
 
     Exit status 0 if nothing is wrong, 1 with a warning or worse, 6 if what is stored is damaged, 3 if the daemon
     cannot be reached; what needs no daemon is looked at all the same. A store that does not work now, such as on a full

@@ -8,7 +8,9 @@ from typing import Any, Final, TypeVar, get_args
 import click
 
 from wactl.base import App, LazyGroup, command, complete_name
+from wactl.client import Client
 from wactl.failure import usage
+from wactl.keys import ask_keys, run_rewrap, show_keys
 from wactl.steps import Each, chosen, run_backfill, run_each
 from wactl.text import ago, clean, moment
 from waD.control import types as t
@@ -64,27 +66,53 @@ assent = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @command(
-    "status", example="wactl storage status alerts\nwactl storage status --json | jq '.sessions[] | .phase'"
+    "status",
+    example="wactl storage status alerts --log\nwactl storage status --json | jq '.sessions[] | .phase'",
 )
 @which(every=False)
-def status(app: App, name: str | None) -> None:
+@click.option("--log", is_flag=True, help="Also show the changes of the phase, and who wanted each.")
+def status(app: App, name: str | None, *, log: bool) -> None:
     """Show how a session's auth state is stored, or an overview of all.
 
     LAG is how many commits the key-value rows are behind the snapshot. FALLBACKS counts items that were found only in
-    the rows although the snapshot is complete: each is an error.
+    the rows although the snapshot is complete: each is an error. The overview ends with the keys of the operator's, and
+    who needs them, retired sessions and sealed copies too: one that nothing needs may be deleted.
     """
+    if log and name is None:
+        raise usage("--log is of one session: name it")
     with app.client() as client:
         names = chosen(client, name, everything=name is None)
         found = [client.ask("storage.status", t.StorageStatus, t.SessionParams(name=one)) for one in names]
+        keys = ask_keys(client) if name is None else None
+        changes = _changes(client, name) if log else []
     if app.as_json:
-        return app.out.document({"sessions": found})
+        more: dict[str, Any] = {} if keys is None else {"keys": keys.keys}
+        return app.out.document({"sessions": found, **more, **({"log": changes} if log else {})})
     if name is not None:
         _describe(app, found[0])
+        if log:
+            _show_log(app, changes)
     elif found:
         heads = ("NAME", "PHASE", "LAG", "FALLBACKS", "ITEMS", "SEALED", "VERIFIED", "BACKUP", "KEY")
         app.out.table(heads, [_cells(one) for one in found])
     else:
         app.out.note("no sessions")
+    if keys is not None:
+        show_keys(app, keys)
+    return None
+
+
+def _changes(client: Client, name: str | None) -> list[t.PhaseChange]:
+    params = t.StorageLogParams(name=name or "", limit=t.MAX_PAGE)
+    return client.ask("storage.log", t.StorageLog, params).changes
+
+
+def _show_log(app: App, changes: Sequence[t.PhaseChange]) -> None:
+    if not changes:
+        return app.out.note("its phase was never changed")
+    app.out.line()
+    rows = [(moment(one.at), one.was, one.phase, one.actor) for one in changes]
+    app.out.table(("WHEN", "FROM", "TO", "BY"), rows)
     return None
 
 
@@ -98,7 +126,7 @@ def _cells(one: t.StorageStatus) -> Sequence[str]:
         moment(one.sealed_at),
         moment(one.verified_at) + ("" if one.verified_ok is not False else " (failed)"),
         moment(one.backup_at),
-        one.kek or "-",
+        (one.kek or "-") + ("" if one.kek_here else " (not here)"),
     )
 
 
@@ -117,10 +145,20 @@ def _describe(app: App, one: t.StorageStatus) -> None:
             ("last seal", ago(one.sealed_at)),
             ("last verify", verified + ("" if one.verified_ok is not False else ", failed")),
             ("last backup", ago(one.backup_at)),
-            ("encrypted", f"with the key {clean(one.kek or '')}" if one.encrypted else "no"),
+            ("encrypted", _encryption(one)),
+            (
+                "sealed copies",
+                ", ".join(f"{n} under {clean(kek)}" for kek, n in sorted(one.seal_keks.items())),
+            ),
             ("connection id", clean(one.connection_id)),
         ]
     )
+
+
+def _encryption(one: t.StorageStatus) -> str:
+    if not one.encrypted:
+        return "no"
+    return f"with the key {clean(one.kek or '')}{'' if one.kek_here else ', which is not here'}"
 
 
 @command("dual-write", example="wactl storage dual-write alerts --dry-run\nwactl storage dual-write alerts")
@@ -289,14 +327,15 @@ def encrypt(app: App, name: str | None, *, everything: bool, dry_run: bool, yes:
 def rewrap(app: App, name: str | None, *, everything: bool, kek: str | None, dry_run: bool) -> int:
     """Wrap the sessions' own keys with another key of the operator's, sealed copies included.
 
-    The new key must be beside the old one, as FILE.ID, and the daemon started again. Afterwards the old one can be
-    removed, once nothing names it in "wactl storage status".
+    The new key must be beside the old one, as FILE.ID, and the daemon started again. With --all those of removed and
+    moved sessions are wrapped as well, since they can be brought back. It says how many there were, and which keys
+    nothing needs any more: those may be deleted.
     """
 
     def params(one: str) -> t.RewrapParams:
         return t.RewrapParams(name=one, kek=kek, dry_run=dry_run)
 
-    return run_each(app, _each(name, everything), "storage.rewrap", params)
+    return run_rewrap(app, _each(name, everything), params)
 
 
 def _each(name: str | None, everything: bool) -> Each:

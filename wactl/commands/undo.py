@@ -17,12 +17,12 @@ from waD.control import types as t
 @session_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def undo(app: App, name: str, *, yes: bool) -> None:
-    """Put back the credentials that the last repair or logout cleared.
+    """Put back the credentials that were cleared last: by a logout, or because WhatsApp did not take them any more.
 
     Works for reconnect.undo_days of waD.toml(5), on a session that is not paired, and leaves it down. What is in place
     now is sealed first. Each conversation makes a new key exchange before it sends, and messages that were on their
     way out are held. A device that was removed on the phone cannot be brought back: WhatsApp refuses it at the next
-    connection.
+    connection. Sealed copies that were made for other reasons are put back with "wactl restore-auth NAME --seal".
 
     Asks on a terminal, needs --yes without one.
     """

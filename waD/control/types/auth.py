@@ -147,6 +147,7 @@ class RestoreParams(Params, frozen=True, kw_only=True):
         name: of the session here, that of the archive if not given; it is made if there is none.
         mode: what becomes of the conversations of an old state.
         rollback_anyway: replace a state that is newer.
+        replace_unreadable: replace a state whose key is not here although nothing tells whose it is.
         history: also add the messages of the archive.
         dry_run: say what would happen.
     """
@@ -157,22 +158,24 @@ class RestoreParams(Params, frozen=True, kw_only=True):
     name: NameParam | None = None
     mode: RestoreMode = "drop"
     rollback_anyway: bool = False
+    replace_unreadable: bool = False
     history: bool = False
     dry_run: bool = False
 
 
 class RestoreResult(Answer, frozen=True, kw_only=True):
-    """Answer of `auth.restore`.
+    """Answer of `auth.restore` and `auth.restore_seal`.
 
     Attributes:
-        exact: the state goes on as it was, since it was made for a planned move.
+        exact: the state goes on as it was, since nothing happened after it.
         plan: what happens to conversations and keys, for people.
         peers: accounts whose session is lost, or only receives.
         sessions: pairwise sessions of them.
         held: messages on their way out that wait for the operator.
         messages: that were added to the history.
         backup: where what was in place is sealed.
-        verdict: what the verification of the archive says.
+        lost: messages on their way out that failed, since the key of their text is not here.
+        verdict: what the verification says, and a warning `state_locked` where what is in place cannot be read.
     """
 
     name: str
@@ -186,6 +189,54 @@ class RestoreResult(Answer, frozen=True, kw_only=True):
     held: int = 0
     messages: int = 0
     backup: str | None = None
+    lost: int = 0
+
+
+class SealView(Answer, frozen=True, kw_only=True):
+    """A sealed copy of an auth state.
+
+    Attributes:
+        reason: periodic, shutdown, pre_migration (a change of the storage), pre_reset (cleared), pre_restore
+            (replaced) or manual (before a repair or a removal).
+        items: in it.
+        current: nothing was committed since, so it goes on exactly.
+    """
+
+    epoch: int
+    version: int
+    reason: str
+    sealed_at: int
+    items: int
+    current: bool = False
+
+
+class SealList(Answer, frozen=True, kw_only=True):
+    """Answer of `auth.seals`, newest first; `epoch` and `version` are of what is in place."""
+
+    name: str
+    connection_id: str
+    epoch: int
+    version: int
+    seals: list[SealView]
+
+
+class SealRestoreParams(Params, frozen=True, kw_only=True):
+    """Parameters of `auth.restore_seal`: which sealed copy of the session.
+
+    Attributes:
+        mode: what becomes of the conversations of an old state.
+        rollback_anyway: replace a state that is newer.
+        replace_unreadable: replace a state whose key is not here although nothing tells whose it is.
+        dry_run: say what would happen.
+    """
+
+    name: NameParam
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+    version: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+    mode: RestoreMode = "drop"
+    rollback_anyway: bool = False
+    replace_unreadable: bool = False
+    dry_run: bool = False
 
 
 class CompareParams(Params, frozen=True, kw_only=True):

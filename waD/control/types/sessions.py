@@ -161,7 +161,7 @@ class RemoveResult(Answer, frozen=True, kw_only=True):
 
 
 class UndoResult(Answer, frozen=True, kw_only=True):
-    """Answer of `session.undo`: the credentials of before a reset, repair or logout are in place, the session is down.
+    """Answer of `session.undo`: the credentials that were cleared last are in place, the session is down.
 
     Attributes:
         restored: where the restored credentials had been sealed.

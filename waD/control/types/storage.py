@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from waD.control.types.auth import Verdict
-from waD.control.types.base import AddressParam, Answer, CursorParam, NameParam, Params
+from waD.control.types.base import AddressParam, Answer, CursorParam, NameParam, PageParam, Params
 
 Phase: TypeAlias = Literal[
     "legacy_only", "dual_write", "backfilled", "snapshot_primary", "cut_over", "legacy_retired"
@@ -107,6 +107,8 @@ class StorageStatus(Answer, frozen=True, kw_only=True):
         backup_at: when a backup was taken away last.
         encrypted: whether it is encrypted at rest.
         kek: the key of the operator's that its own key is wrapped with.
+        kek_here: whether that key is here; without it the session cannot be used.
+        seal_keks: how many sealed copies need which key.
     """
 
     name: str
@@ -129,6 +131,69 @@ class StorageStatus(Answer, frozen=True, kw_only=True):
     backup_at: int | None = None
     encrypted: bool = False
     kek: str | None = None
+    kek_here: bool = True
+    seal_keks: dict[str, int] = {}
+
+
+class KeyView(Answer, frozen=True, kw_only=True):
+    """A key of the operator's.
+
+    Attributes:
+        id: main for the file itself, else the ending of its name.
+        here: whether it is there.
+        wraps_new: whether it wraps the keys of new states.
+        sessions: those whose state needs it.
+        retired: likewise, removed or moved ones, which can be brought back.
+        seals: sealed copies that need it, of all sessions.
+    """
+
+    id: str
+    here: bool
+    wraps_new: bool
+    sessions: list[str] = []
+    retired: list[str] = []
+    seals: int = 0
+
+
+class KeyUser(Answer, frozen=True, kw_only=True):
+    """What a session needs of the operator's keys.
+
+    Attributes:
+        retired: it was removed or moved, and can be brought back.
+        kek: the key of its state, null in the clear.
+        locked: that key is not here, or is another one of that name.
+        seal_keks: how many sealed copies need which key.
+    """
+
+    name: str
+    connection_id: str
+    retired: bool
+    kek: str | None = None
+    locked: bool = False
+    seal_keks: dict[str, int] = {}
+
+
+class KeyList(Answer, frozen=True, kw_only=True):
+    """Answer of `storage.keys`.
+
+    Attributes:
+        keys: those that are here, and those that are needed. One that nothing needs may be deleted, unless it wraps
+            new ones.
+        users: every session, retired ones too.
+        lost: why no new state is stored, if the key for it is gone.
+    """
+
+    keys: list[KeyView]
+    users: list[KeyUser]
+    lost: str = ""
+
+
+class Rewrap(Answer, frozen=True, kw_only=True):
+    """What a rewrap did: the session's own key, 0 or 1, sealed copies, and those `left` since their key is gone."""
+
+    sessions: int
+    seals: int
+    left: int = 0
 
 
 class CheckView(Answer, frozen=True, kw_only=True):
@@ -138,6 +203,39 @@ class CheckView(Answer, frozen=True, kw_only=True):
     ok: bool
     detail: str
     damage: bool = False
+
+
+class StorageLogParams(Params, frozen=True, kw_only=True):
+    """Parameters of `storage.log`: at most so many changes."""
+
+    name: NameParam
+    limit: PageParam = 50
+
+
+class PhaseChange(Answer, frozen=True, kw_only=True):
+    """A change of the phase that was made.
+
+    Attributes:
+        was: the phase before.
+        phase: the phase after.
+        actor: who wanted it: a user's name and number, as the kernel knew them.
+        at: when.
+        checks: what was demanded then.
+    """
+
+    was: Phase
+    phase: Phase
+    actor: str
+    at: int
+    checks: list[CheckView] = []
+
+
+class StorageLog(Answer, frozen=True, kw_only=True):
+    """Answer of `storage.log`: changes of a session's phase, newest first."""
+
+    name: str
+    connection_id: str
+    changes: list[PhaseChange]
 
 
 class ComparisonView(Answer, frozen=True, kw_only=True):
@@ -175,6 +273,8 @@ class StorageResult(Answer, frozen=True, kw_only=True):
         comparison: of the two representations, if both are kept up.
         progress: of a backfill.
         verdict: of a verification.
+        rewrapped: of a rewrap.
+        retired: the session was removed or moved.
         notes: what else the operator should know.
     """
 
@@ -187,6 +287,8 @@ class StorageResult(Answer, frozen=True, kw_only=True):
     comparison: ComparisonView | None = None
     progress: BackfillProgress | None = None
     verdict: Verdict | None = None
+    rewrapped: Rewrap | None = None
+    retired: bool = False
     notes: list[str] = []
 
 

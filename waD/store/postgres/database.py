@@ -159,6 +159,7 @@ class PostgresDatabase:
     later = "clock_timestamp() + {} * interval '1 millisecond'"
     allow_purge = "SET LOCAL wad.allow_history_delete = 'purge'"
     forbid_purge = "SET LOCAL wad.allow_history_delete = ''"
+    seal_kek = "document->>'kek'"
 
     def __init__(self, link: Link, pipeline: psycopg.Pipeline | None = None) -> None:
         self._link = link

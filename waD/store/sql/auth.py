@@ -101,7 +101,7 @@ def read_state(
     elif own.phase in WRITES_SNAPSHOT:
         _without_head(db, session_id, own, state, salvage)
     if own.phase in FALLS_BACK and codec is not None:
-        _add_legacy(db, session_id, codec, state)
+        add_legacy(db, session_id, codec, state)
     return state
 
 
@@ -203,7 +203,7 @@ def _shown(kind: str, name: str) -> str:
     return name if kind == "prekey" else f"{name[:3]}…"
 
 
-def _add_legacy(db: Database, session_id: str, codec: Codec, state: State) -> None:
+def add_legacy(db: Database, session_id: str, codec: Codec, state: State) -> None:
     """Add what is only in legacy rows; those have version 0 (chapter 08 §6.5)."""
     stored = dict(legacy_all(db, session_id))
     names = {name for name in map(codec.native, stored) if name is not None}

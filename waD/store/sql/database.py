@@ -53,12 +53,14 @@ class Database(Protocol):
         later: the same, so many milliseconds later: a format with one `{}`.
         allow_purge: a statement that lets messages be deleted in this transaction.
         forbid_purge: one that ends that.
+        seal_kek: an expression for the key that the `document` of a seal needs; NULL for one in the clear.
     """
 
     now: str
     later: str
     allow_purge: str
     forbid_purge: str
+    seal_kek: str
 
     def execute(self, sql: str, params: Sequence[Any] = (), /) -> Result:
         """Run one statement."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from waD.store.engine import EncryptAuth, RewrapAuth, Rewrapped
 from waD.store.errors import KekUnavailable
 from waD.store.model import SessionRow
 from waD.store.sql import auth, message_secrets
 from waD.store.sql.database import Database, document
 from waD.store.sql.heads import Heads, as_stored
-from waD.store.sql.sealing import Closed, as_closed, encode, purpose
+from waD.store.sql.keeping import Kept, as_kept
+from waD.store.sql.seal_documents import Closed, as_closed, encode, purpose
 from waD.store.sql.writing import fence
 from waD.store.vault import Cipher, Vault
 
@@ -74,8 +77,10 @@ class Encrypting:
     def rewrap(self, db: Database, row: SessionRow, job: RewrapAuth) -> Rewrapped:
         """Wrap a session's key, and those of its seals, with another key of the operator's; the keys stay.
 
+        Seals whose key is lost are counted and stay as they are: a found key still opens them.
+
         Raises:
-            KekUnavailable: that key, or one that is in use, is not here; nothing was changed.
+            KekUnavailable: that key, or the session's own, is not here; nothing was changed.
         """
         if self._vault is None or job.kek_id not in self._vault.ids:
             raise KekUnavailable(f"the key {job.kek_id!r} is not here: put it beside store.kek_file")
@@ -86,20 +91,26 @@ class Encrypting:
             new = (cipher.wrapped, cipher.kek_id, row.id, bytes(wrapped))
             if not db.execute(_CHANGE_DEK, new).rowcount:
                 raise ValueError(f"session {row.name} got another key just now; try again")
-        return Rewrapped(own, self._rewrap_seals(db, row.id, job.kek_id))
+        done, left = self._rewrap_seals(db, row.id, job.kek_id)
+        return Rewrapped(own, done, left)
 
-    def _rewrap_seals(self, db: Database, session_id: str, kek_id: str) -> int:
+    def _rewrap_seals(self, db: Database, session_id: str, kek_id: str) -> tuple[int, int]:
+        """How many were wrapped anew, and how many could not be."""
         assert self._vault is not None
-        count = 0
+        done = left = 0
         for epoch, version, stored in db.execute(_SEALS, (session_id,)).fetchall():
             box = _box(stored)
             if box is None or box.kek == kek_id:
                 continue
-            cipher = self._vault.rewrap(box.session, box.epoch, box.dek, box.kek, kek_id)
-            closed = Closed(box.form, cipher.wrapped, cipher.kek_id, box.epoch, box.session, box.data)
-            db.execute(_PUT_SEAL, (document(encode(closed)), session_id, epoch, version))
-            count += 1
-        return count
+            try:
+                cipher = self._vault.rewrap(box.session, box.epoch, box.dek, box.kek, kek_id)
+            except KekUnavailable:
+                left += 1
+                continue
+            box = structs.replace(box, dek=cipher.wrapped, kek=cipher.kek_id)
+            db.execute(_PUT_SEAL, (document(encode(box)), session_id, epoch, version))
+            done += 1
+        return done, left
 
 
 def _close_messages(db: Database, session_id: str, cipher: Cipher) -> None:
@@ -122,7 +133,7 @@ def _close_seals(db: Database, row: SessionRow, cipher: Cipher) -> None:
         db.execute(_PUT_SEAL, (document(encode(closed)), row.id, epoch, version))
 
 
-def _box(stored: str | bytes) -> Closed | None:
+def _box(stored: str | bytes) -> Closed | Kept | None:
     """The envelope of an encrypted seal; None for one in the clear."""
     data = stored.encode() if isinstance(stored, str) else bytes(stored)
-    return as_closed(data)
+    return as_closed(data) or as_kept(data)

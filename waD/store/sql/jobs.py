@@ -46,7 +46,7 @@ from waD.store.sql.phasing import Phasing
 from waD.store.sql.sealing import DROP, Sealing
 from waD.store.sql.writing import UnitWriter, put_event
 from waD.store.unit import Committed
-from waD.store.vault import Vault
+from waD.store.vault import Cipher, Vault
 
 SESSIONS: Final = f"SELECT {', '.join(rows.SESSION_COLUMNS)} FROM wa_sessions "
 _ATTACH: Final = (
@@ -157,7 +157,7 @@ class Jobs:
     def _create_session(self, db: Database, job: CreateSession) -> SessionRow:
         now = Ms(self._now_ms())
         made = str(uuid.uuid4())
-        cipher = None if self._vault is None else self._vault.new(made, 1)
+        cipher = self._first_cipher(db, made, job.name)
         db.execute(
             "INSERT INTO wa_sessions (id, name, auth_phase, dek_wrapped, dek_kek_id, created_at, updated_at) "
             "VALUES (?,?,?,?,?,?,?) ON CONFLICT (name) DO UPDATE "
@@ -166,6 +166,18 @@ class Jobs:
             (made, job.name, self._new_phase, cipher and cipher.wrapped, cipher and cipher.kek_id, now, now),
         )
         return find_session(db, job.name)
+
+    def _first_cipher(self, db: Database, session_id: str, name: str) -> Cipher | None:
+        """Of a session that is made now; one that is there has its own.
+
+        Raises:
+            KekUnavailable: there is no key for it.
+        """
+        if self._vault is None:
+            return None
+        if self._vault.lost and db.execute("SELECT 1 FROM wa_sessions WHERE name=?", (name,)).fetchone():
+            return None
+        return self._vault.new(session_id, 1)
 
     def _update_session(self, db: Database, job: UpdateSession) -> SessionRow:
         columns = rows.session_changes(job.changes)

@@ -33,6 +33,7 @@ _PAGE: Final = (
 _KEY: Final = "session_id=? AND chat=? AND sender=? AND message_id=?"
 _PUT_AGAIN: Final = f"UPDATE {TABLE} SET secret=? WHERE {_KEY}"
 _DROP: Final = f"DELETE FROM {TABLE} WHERE {_KEY}"
+_FORGET: Final = f"DELETE FROM {TABLE} WHERE session_id=?"
 _PRUNE: Final = (
     f"DELETE FROM {TABLE} WHERE (session_id, chat, sender, message_id) IN (SELECT session_id, chat, sender, "
     f"message_id FROM {TABLE} WHERE expires_at<? ORDER BY expires_at LIMIT ?)"
@@ -79,7 +80,7 @@ def find(
         f"AND sender IN ({marks(senders)}) AND message_id=?"
     )
     found = db.execute(query, (session_id, *chats, *senders, message_id)).fetchall()
-    return [*_opened(session_id, found, cipher)]
+    return [*opened(session_id, found, cipher)]
 
 
 def page(
@@ -92,10 +93,10 @@ def page(
     """Those behind a key, in order, and the key of the last one; None when there is nothing behind."""
     found = db.execute(_PAGE, (session_id, *after, limit)).fetchall()
     last = None if not found else (found[-1][0], found[-1][1], found[-1][2])
-    return [*_opened(session_id, found, cipher)], last
+    return [*opened(session_id, found, cipher)], last
 
 
-def _opened(session_id: str, found: Iterable[Sequence[Any]], cipher: Cipher | None) -> Iterator[SecretRow]:
+def opened(session_id: str, found: Iterable[Sequence[Any]], cipher: Cipher | None) -> Iterator[SecretRow]:
     """A damaged one is as good as none: it costs the add-ons of one message, and must not stop a backup."""
     for chat, sender, message_id, wire_sender, kept, message_ts, expires_at in found:
         secret = _open(session_id, message_id, wire_sender, bytes(kept), cipher)
@@ -119,6 +120,20 @@ def _open(
     except StoreDamaged:
         _log.error("session %s: the stored secret of a message is damaged and is left out", session_id)
         return None
+
+
+def stored(db: Database, session_id: str) -> Iterator[tuple[Any, ...]]:
+    """All of a session's as they are stored, in the order of the fields of `SecretRow`."""
+    after = ("", "", "")
+    while found := db.execute(_PAGE, (session_id, *after, RECODED)).fetchall():
+        after = tuple(found[-1][:3])
+        for chat, sender, message_id, wire_sender, kept, *times in found:
+            yield chat, sender, message_id, wire_sender, bytes(kept), *times
+
+
+def forget(db: Database, session_id: str) -> None:
+    """Remove all of a session's."""
+    db.execute(_FORGET, (session_id,))
 
 
 def recode(db: Database, session_id: str, old: Cipher | None, new: Cipher | None) -> None:

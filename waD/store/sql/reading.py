@@ -6,16 +6,17 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from waD.store.codec import Codec
-from waD.store.engine import AuthSize, Comparison, Page
-from waD.store.errors import StoreDamaged
+from waD.store.engine import AuthSize, Comparison, KeyUse, Locked, Page
+from waD.store.errors import KekUnavailable, StoreDamaged
 from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SecretRow, SessionRow
 from waD.store.phases import COMPLETE, FALLS_BACK
 from waD.store.sql import auth, message_secrets, moving, phasing, pruning, rows, sealing
 from waD.store.sql.database import Database, Ms
-from waD.store.sql.heads import as_stored, marks
+from waD.store.sql.heads import NO_CREDS, as_stored, marks
 from waD.store.sql.jobs import SESSIONS, one_session
 from waD.store.sql.sealing import Sealing
 from waD.store.sql.writing import open_cipher
@@ -56,6 +57,10 @@ class Reads(ABC):
     @abstractmethod
     def look(self, query: Callable[[Database], T]) -> T:
         """Run a query on a connection, in one view of the database."""
+
+    @abstractmethod
+    def view(self) -> AbstractContextManager[View]:
+        """The database as it is at this moment, on a connection of its own."""
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         return self.look(lambda db: db.execute(query, values).fetchall())
@@ -178,6 +183,50 @@ class Reads(ABC):
     def kek_ids(self) -> tuple[list[str], str | None]:
         """The operator's keys."""
         return ([], None) if self._vault is None else (self._vault.ids, self._vault.current)
+
+    def kek_lost(self) -> str:
+        """Of the default key."""
+        return "" if self._vault is None else self._vault.lost
+
+    def key_use(self) -> KeyUse:
+        """On a connection of its own: there may be much to read."""
+        with self.view() as view:
+            rows_ = view.sessions(True)
+            locked = frozenset(row.id for row in rows_ if row.kek_id is not None and view.locked(row.id))
+            return KeyUse(rows_, view.keks_of_seals(), locked)
+
+    def keks_of_seals(self, session_id: str | None = None) -> dict[str, dict[str, int]]:
+        """Which key seals need, by session: all sessions, or one."""
+
+        def look(db: Database) -> list[Any]:
+            where, values = ("", ()) if session_id is None else ("WHERE session_id=? ", (session_id,))
+            query = f"SELECT session_id, {db.seal_kek}, count(*) FROM wa_auth_sealed {where}GROUP BY 1, 2"
+            return db.execute(query, values).fetchall()
+
+        found: dict[str, dict[str, int]] = {}
+        for owner, kek_id, count in self.look(look):
+            if kek_id is not None:
+                found.setdefault(str(owner), {})[kek_id] = count
+        return found
+
+    def seal_keks(self, session_id: str) -> dict[str, int]:
+        """Of one session."""
+        return self.keks_of_seals(session_id).get(session_id, {})
+
+    def locked(self, session_id: str) -> Locked | None:
+        """Without a look at what is encrypted."""
+
+        def look(db: Database) -> Locked | None:
+            epoch, wrapped, kek_id = db.execute(_DEK, (session_id,)).fetchone()
+            try:
+                open_cipher(self._vault, session_id, epoch, wrapped, kek_id)
+            except KekUnavailable:
+                query = "SELECT item_count, snapshot FROM wa_auth_snapshots WHERE session_id=?"
+                items, creds = db.execute(query, (session_id,)).fetchone() or (0, "null")
+                return Locked(kek_id, items, as_stored(creds) != NO_CREDS)
+            return None
+
+        return self.look(look)
 
     # Events and history.
 
@@ -374,3 +423,7 @@ class View(Reads):
     def look(self, query: Callable[[Database], T]) -> T:
         """Run a query in this view."""
         return query(self._db)
+
+    def view(self) -> AbstractContextManager[View]:
+        """This one."""
+        return nullcontext(self)

@@ -11,22 +11,30 @@ from typing import Any, Final
 
 import msgspec
 
-from waD.store import checksum
-from waD.store.canonical import as_it_is, canonicalise
 from waD.store.codec import Codec, Upgrade
 from waD.store.engine import ResetAuth, RestoreAuth, Restored
 from waD.store.errors import KekUnavailable, LeaseLost, StoreDamaged
 from waD.store.model import Sealed, SealInfo, SessionRow
 from waD.store.phases import COMPLETE, WRITES_LEGACY
 from waD.store.seals import ROUTINE
-from waD.store.sql import message_secrets, rows
+from waD.store.sql import keeping, message_secrets, rows
 from waD.store.sql.auth import State, read_state
 from waD.store.sql.database import Database, Ms, document
 from waD.store.sql.heads import NO_CREDS, Fenced, Heads, as_stored, encoded
+from waD.store.sql.seal_documents import (
+    Closed,
+    as_closed,
+    check_seal_format,
+    checksum_of,
+    decode,
+    decode_earlier,
+    encode,
+    purpose,
+    sealed_document,
+)
 from waD.store.sql.writing import open_cipher, put_event
 from waD.store.vault import Cipher, Vault
 
-FORMAT: Final = "wad-seal/1"
 CHANGED_AT: Final = (
     "SELECT coalesce((SELECT max(version) FROM wa_auth_items WHERE session_id=?), 0), "
     "coalesce((SELECT creds_version FROM wa_auth_snapshots WHERE session_id=?), 0)"
@@ -68,59 +76,6 @@ _EPOCH: Final = (
     "WHERE id=? AND lease_token=? RETURNING auth_version, auth_epoch, name, auth_phase"
 )
 _DEK: Final = "SELECT dek_wrapped, dek_kek_id FROM wa_sessions WHERE id=?"
-_OWN_PURPOSE: Final = "seal"
-
-
-class _Item(msgspec.Struct):
-    """One item of a seal."""
-
-    value: msgspec.Raw
-    version: int
-
-
-class _Document(msgspec.Struct):
-    """What a seal holds."""
-
-    creds: msgspec.Raw
-    epoch: int
-    format: str
-    items: dict[str, dict[str, _Item]]
-    session: str
-    version: int
-    creds_version: int = 0
-
-    def __repr__(self) -> str:
-        return f"_Document({self.epoch}.{self.version})"
-
-
-class _Earlier(msgspec.Struct):
-    """What a seal held before documents were JSON; values in base64."""
-
-    format: str
-    epoch: int
-    version: int
-    creds: str | None
-    items: list[tuple[str, str, str]]
-
-    def __repr__(self) -> str:
-        return f"_Earlier({self.epoch}.{self.version})"
-
-
-class Closed(msgspec.Struct, rename={"form": "$wad"}):
-    """An encrypted seal, with the key it needs: by then the session may have another one."""
-
-    form: int
-    dek: bytes
-    kek: str
-    epoch: int
-    session: str
-    data: bytes
-
-
-encode: Final = msgspec.json.Encoder(order="sorted").encode
-_decode: Final = msgspec.json.Decoder(_Document).decode
-_decode_earlier: Final = msgspec.json.Decoder(_Earlier).decode
-decode_closed: Final = msgspec.json.Decoder(Closed).decode
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -177,11 +132,11 @@ class Sealing:
         if self._kept(db, row, reason, now_ms):
             return row.auth_version
         state = read_state(db, row.id, self._codec, self._vault, salvage=True)
-        sealed = _sealed(row, state)
+        sealed = sealed_document(row, state)
         db.execute(
             _PUT,
             (row.id, row.auth_epoch, row.auth_version, reason, document(self._close(db, row, sealed)),
-             len(state.items), _checksum(state), Ms(now_ms)),
+             len(state.items), checksum_of(state), Ms(now_ms)),
         )  # fmt: skip
         return row.auth_version
 
@@ -228,13 +183,15 @@ class Sealing:
             raise StoreDamaged(f"{which} cannot be read: use an older one, or a backup") from None
 
     def _open(self, data: bytes, expected: bytes, key: tuple[int, int], which: str) -> Sealed:
+        if (kept := keeping.as_kept(data)) is not None:
+            return self._open_kept(kept, expected, which)
         if (box := as_closed(data)) is not None:
             cipher = open_cipher(self._vault, box.session, box.epoch, box.dek, box.kek)
             assert cipher is not None
             data = cipher.open_blob(purpose(*key), box.data)
         if hashlib.sha256(data).digest() == expected:
             return self._open_earlier(data, which)
-        found = _decode(as_stored(data) if data[:1] == b"{" else data)
+        found = decode(as_stored(data) if data[:1] == b"{" else data)
         check_seal_format(found.format, which)
         creds = bytes(found.creds)
         items = {
@@ -242,7 +199,7 @@ class Sealing:
             for kind, named in found.items.items()
             for name, item in named.items()
         }
-        if _checksum(State(creds, found.creds_version, items)) != expected:
+        if checksum_of(State(creds, found.creds_version, items)) != expected:
             raise StoreDamaged(f"{which} does not match its checksum: use an older one, or a backup")
         return Sealed(
             epoch=found.epoch,
@@ -251,8 +208,17 @@ class Sealing:
             items={name: value for name, (_, value) in items.items()},
         )
 
+    def _open_kept(self, kept: keeping.Kept, expected: bytes, which: str) -> Sealed:
+        try:
+            cipher = open_cipher(self._vault, kept.session, kept.epoch, kept.dek, kept.kek)
+        except KekUnavailable:
+            if not keeping.has_clear(kept):
+                raise
+            cipher = None
+        return keeping.opened(kept, expected, cipher, which)
+
     def _open_earlier(self, data: bytes, which: str) -> Sealed:
-        found = _decode_earlier(data)
+        found = decode_earlier(data)
         check_seal_format(found.format, which)
         items = {
             (kind, name): self._upgrade(kind, name, base64.b64decode(value, validate=True))
@@ -283,15 +249,39 @@ class Sealing:
         Raises:
             LeaseLost: the token is not the current one.
         """
-        sealed = self.put(db, row, "pre_restore", now_ms)
-        held = self._hold(db, row)
+        locked = self._locked(row, db) if job.locked else None
+        sealed, held, lost = self._put_away(db, row, now_ms, locked=locked is not None)
         at = self._begin(db, row, job.token, job.changes, now_ms, job.least_epoch)
         self._replace(db, at, job.items, job.creds, held, now_ms)
+        again = keeping.give_back(db, row.id, job.texts, at.cipher)
         if job.archive is not None:
             db.execute(_PUT_ARCHIVE, (job.archive, row.id, Ms(now_ms)))
         data = {**job.event_data, "sealedVersion": sealed}
+        if locked is not None:
+            data["sealedUnder"] = locked
         event = put_event(db, (row.id, row.name), job.event_type, data, now_ms)
-        return Restored(at.version, [event], sealed, held.count, at.epoch)
+        return Restored(at.version, [event], sealed, held.count + again, at.epoch, locked, lost)
+
+    def _locked(self, row: SessionRow, db: Database) -> str | None:
+        """The name of the key that a state is encrypted with, if that is not here."""
+        wrapped, kek_id = db.execute(_DEK, (row.id,)).fetchone()
+        try:
+            open_cipher(self._vault, row.id, row.auth_epoch, wrapped, kek_id)
+        except KekUnavailable:
+            return str(kek_id)
+        return None
+
+    def _put_away(
+        self, db: Database, row: SessionRow, now_ms: int, *, locked: bool
+    ) -> tuple[int, _Held, int]:
+        """Seal what is in place; gives the version of that, what outlives it, and how many messages are lost."""
+        if not locked:
+            sealed = self.put(db, row, "pre_restore", now_ms)
+            return sealed, self._hold(db, row), 0
+        self._heads.flush(db, now_ms, row.id)
+        sealed = keeping.keep(db, row, self._codec, now_ms)
+        lost, names = keeping.let_go(db, row.id)
+        return sealed, _Held(None, 0, [(name, b"{}") for name in names], []), lost
 
     def _begin(
         self,
@@ -305,7 +295,7 @@ class Sealing:
         """The next epoch; where there is a vault, with a key of its own."""
         columns = rows.session_changes(changes)
         step = max(1, least_epoch - row.auth_epoch)
-        cipher = None if self._vault is None else self._vault.new(row.id, row.auth_epoch + step)
+        cipher = None if self._vault is None else self._vault.next(row.id, row.auth_epoch + step, row.kek_id)
         columns["dek_wrapped"] = None if cipher is None else cipher.wrapped
         columns["dek_kek_id"] = None if cipher is None else cipher.kek_id
         more = "".join(f", {name}=?" for name in columns)
@@ -368,67 +358,6 @@ class Sealing:
             blob = kept if at.cipher is None else at.cipher.close_blob(f"retry:{name}", kept)
             db.execute(_PUT_PLAINTEXT, (blob, at.session_id, chat, name))
         message_secrets.recode(db, at.session_id, held.cipher, at.cipher)
-
-
-def as_closed(data: bytes) -> Closed | None:
-    """The envelope of an encrypted seal; None for one in the clear, whatever damaged state it holds."""
-    if b'"$wad"' not in data[:1000]:
-        return None
-    try:
-        return decode_closed(data)
-    except ValueError:
-        return None
-
-
-def check_seal_format(form: str, which: str) -> None:
-    """Raises StoreDamaged for a seal of a newer program."""
-    if form != FORMAT:
-        raise StoreDamaged(f"{which} has the unknown format {form[:32]!r}: a newer program made it")
-
-
-def purpose(epoch: int, version: int) -> str:
-    """What binds an encrypted seal to its place."""
-    return f"{_OWN_PURPOSE}:{epoch}:{version}"
-
-
-def _as_document(row: SessionRow, state: State) -> _Document:
-    items: dict[str, dict[str, _Item]] = {}
-    for (kind, key), (version, value) in sorted(state.items.items()):
-        items.setdefault(kind, {})[key] = _Item(msgspec.Raw(value), version)
-    return _Document(
-        creds=msgspec.Raw(NO_CREDS if state.creds is None else state.creds),
-        epoch=row.auth_epoch,
-        format=FORMAT,
-        items=items,
-        session=row.id,
-        version=row.auth_version,
-        creds_version=state.creds_version,
-    )
-
-
-def _sealed(row: SessionRow, state: State) -> bytes:
-    """The document, in canonical form whatever was stored: otherwise it could never be read again."""
-    sealed = encode(_as_document(row, state))
-    with suppress(ValueError):
-        if canonicalise(sealed) == sealed:
-            return sealed
-    state.items = {
-        (kind, key): (version, as_it_is(kind, key, value))
-        for (kind, key), (version, value) in state.items.items()
-    }
-    state.creds = None if state.creds is None else as_it_is("creds", "", state.creds)
-    return encode(_as_document(row, state))
-
-
-def _checksum(state: State) -> bytes:
-    """The sum over the plain documents, which for a state that is not encrypted is that of its head."""
-    creds = NO_CREDS if state.creds is None else state.creds
-    parts = [checksum.creds_checksum(state.creds_version, creds)]
-    parts += [
-        checksum.item_checksum(kind, key, version, value)
-        for (kind, key), (version, value) in state.items.items()
-    ]
-    return checksum.total(parts)
 
 
 def info(row: tuple[Any, ...]) -> SealInfo:

@@ -47,6 +47,7 @@ class SqliteDatabase:
     later = now + " + {}"
     allow_purge = "INSERT INTO wa_settings (k, v) VALUES ('allow_history_delete', 'purge')"
     forbid_purge = "DELETE FROM wa_settings WHERE k='allow_history_delete'"
+    seal_kek = "CASE WHEN json_valid(document) THEN json_extract(document, '$.kek') END"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
