@@ -9,12 +9,12 @@ from typing import Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from waD.e2ee.syncd.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.link.credentials import Credentials
 from waD.messaging import kinds
 from waD.messaging.values import encode_text
 from waD.proto import e2e_pb2
 from waD.store.canonical import canonical
-from waD.transfer.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.transfer.sources.rows import Row
 from waD.transfer.state import Report
 from waD.transfer.whatsmeow.rows import DeviceRows
