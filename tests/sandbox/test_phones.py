@@ -13,8 +13,8 @@ from tests.sandbox.test_messages import ALICE, BOB, Scene
 from waD.proto.e2e_pb2 import Message
 from waD.proto.history_pb2 import HistorySync, WebMessageInfo
 from waD.sandbox.accounts import Directory, check_number
+from waD.sandbox.appstate_keys import APP_KEY_ID
 from waD.sandbox.errors import SandboxError
-from waD.sandbox.phone_keys import APP_KEY_ID
 from waD.sandbox.scenario import DEFAULTS, parse_flags
 from waD.wire.jid import PN
 from waD.wire.node import Node
@@ -199,7 +199,7 @@ class TestRequests:
             message.protocolMessage.appStateSyncKeyRequest.keyIds.add(keyId=key_id)
         (share,) = peer(scene, message)
         known, unknown = share.protocolMessage.appStateSyncKeyShare.keys
-        assert known.keyData.keyData == scene.alice.keys.record.app_key
+        assert known.keyData.keyData == scene.alice.keys.record.app_keys[0].data
         assert not unknown.HasField("keyData")
 
     def operation(self, kind: int) -> Message:
@@ -310,6 +310,6 @@ def test_secrets_are_not_shown() -> None:
     phone = core.phones.create("Alice", ALICE)
     record = phone.keys.record
     shown = repr(record) + repr(phone.keys.identity) + str(phone.view())
-    for secret in (record.identity, record.signed, record.app_key):
+    for secret in (record.identity, record.signed, record.app_keys[0].data):
         assert secret.hex() not in shown
         assert repr(secret)[2:-1] not in shown

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from waD.proto.e2e_pb2 import Message
 from waD.proto.history_pb2 import HistorySync
-from waD.sandbox.phone_content import conversation, history_notification, key_share, web_message
+from waD.sandbox.phone_content import conversation, history_notification, web_message
 
 if TYPE_CHECKING:
     from waD.sandbox.accounts import Device
@@ -24,7 +24,9 @@ def answer_request(phone: Phone, companion: Device, request_id: str, message: Me
     )
     if protocol.type == ProtocolMessage.APP_STATE_SYNC_KEY_REQUEST:
         asked = [one.keyId for one in protocol.appStateSyncKeyRequest.keyIds]
-        phone.send_peer(companion, key_share(phone.account, phone.keys.record.app_key, 0, asked))
+        phone.app_state.share(companion, asked)
+    elif protocol.type == ProtocolMessage.APP_STATE_SYNC_KEY_SHARE:
+        phone.app_state.accept(protocol.appStateSyncKeyShare)
     elif protocol.type == ProtocolMessage.PEER_DATA_OPERATION_REQUEST_MESSAGE:
         _answer_operation(phone, companion, request_id, protocol.peerDataOperationRequestMessage)
 

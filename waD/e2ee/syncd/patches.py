@@ -145,7 +145,7 @@ def apply_patch(
     _expect_keys(keys, patch.keyId.id, records)
     patch_keys = keys[patch.keyId.id]
     value_macs = [mutations.value_mac_of(one) for one in records]
-    expected = _patch_mac(patch_keys, patch.snapshotMac, value_macs, version, name)
+    expected = patch_mac(patch_keys, patch.snapshotMac, value_macs, version, name)
     if not hmac.compare_digest(expected, patch.patchMac):
         raise SyncdError("patch-mac", f"patch {version} of {name} has a wrong MAC")
     _expect_unique(patch_mutations)
@@ -205,13 +205,21 @@ def build_patch(
     after = CollectionState(state.version + 1, _hash_after(state.hash, decoded, stored))
     patch = SyncdPatch(snapshotMac=_snapshot_mac(keys[key_id], after, name))
     value_macs = [one.value_mac for one in decoded]
-    patch.patchMac = _patch_mac(keys[key_id], patch.snapshotMac, value_macs, after.version, name)
+    patch.patchMac = patch_mac(keys[key_id], patch.snapshotMac, value_macs, after.version, name)
     patch.keyId.id = key_id
     if external is None:
         patch.mutations.extend(patch_mutations)
     else:
         patch.externalMutations.CopyFrom(expect_reference(external))
     return Built(patch, _applied(after, decoded))
+
+
+def patch_mac(
+    keys: MutationKeys, snapshot_mac: bytes, value_macs: Sequence[bytes], version: int, name: str
+) -> bytes:
+    """The 32 bytes that sign a patch of the collection `name` which leads to `version` (chapter 05 §4.8)."""
+    signed = b"".join((snapshot_mac, *value_macs, version.to_bytes(8, "big"), name.encode()))
+    return hmac_sha256(keys.patch_mac, signed)
 
 
 def _applied(state: CollectionState, decoded: tuple[Mutation, ...], *, mac_mismatch: bool = False) -> Applied:
@@ -280,10 +288,3 @@ def _expect_size(what: str, data: bytes, limit: int) -> None:
 
 def _snapshot_mac(keys: MutationKeys, state: CollectionState, name: str) -> bytes:
     return hmac_sha256(keys.snapshot_mac, state.hash + state.version.to_bytes(8, "big") + name.encode())
-
-
-def _patch_mac(
-    keys: MutationKeys, snapshot_mac: bytes, value_macs: Sequence[bytes], version: int, name: str
-) -> bytes:
-    signed = b"".join((snapshot_mac, *value_macs, version.to_bytes(8, "big"), name.encode()))
-    return hmac_sha256(keys.patch_mac, signed)
