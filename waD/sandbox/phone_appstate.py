@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from waD.e2ee.syncd import mutations, patches
 from waD.e2ee.syncd.errors import MissingKeys, SyncdError
-from waD.e2ee.syncd.keys import KEY_ID_LENGTH, KEY_LENGTH, MutationKeys, active_key_id, epoch_of
+from waD.e2ee.syncd.keys import KEY_LENGTH, MutationKeys, active_key_id, epoch_of
 from waD.e2ee.syncd.mutations import Mutation, Operation, index_json
 from waD.e2ee.syncd.patches import COLLECTIONS, EMPTY_STATE, Applied
-from waD.proto.appstate_pb2 import SyncActionValue, SyncdPatch
+from waD.proto.appstate_pb2 import SyncActionValue, SyncdPatch, SyncdSnapshotRecovery
 from waD.proto.e2e_pb2 import Message, SyncdMutation
 from waD.sandbox.accounts import PHONE
-from waD.sandbox.appstate_keys import AppKey, following_id, key_request, key_share
+from waD.sandbox.appstate_keys import MAX_ASKED, AppKey, following_id, key_request, key_share
 from waD.sandbox.errors import SandboxError
 from waD.sandbox.snapshots import mutations_of
 from waD.wire.jid import SERVER
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 SENTINEL: Final = ("regular_low", "sentinel", 3)
 """Collection, name and version of the action that ends the use of keys (chapter 05 §4.14)."""
+
+
+LAST_EPOCH: Final = 0x7FFFFFFF
+"""Of a key that can still be told to expire: that field has 32 bits with a sign."""
+MAX_KEYS: Final = 10_000
+"""Keys of one account, those of its companions included."""
 
 
 class Replica:
@@ -147,10 +153,9 @@ class PhoneAppState:
         """Take keys that a companion made or still has, and go on where they were missing (chapter 05 §4.13)."""
         keys = self._phone.keys.record.app_keys
         before = len(keys)
-        for one in share.keys:
+        for one in share.keys[:MAX_ASKED]:
             name, data = one.keyId.keyId, one.keyData.keyData
-            sound = len(name) == KEY_ID_LENGTH and len(data) == KEY_LENGTH
-            if sound and all(key.id != name for key in keys):
+            if len(data) == KEY_LENGTH and self._may_be_new(name):
                 indexes = self._phone.account.valid_indexes
                 keys.append(AppKey(name, data, one.keyData.timestamp, indexes))
         if len(keys) == before:
@@ -183,6 +188,20 @@ class PhoneAppState:
         except SandboxError as error:
             self._fail(collection, str(error))
 
+    def recovery(self, collection: str) -> SyncdSnapshotRecovery | None:
+        """All of a collection in the open, for a companion that has lost it (chapter 05 §4.11)."""
+        replica = self._replicas.get(collection)
+        if replica is None:
+            return None
+        found = SyncdSnapshotRecovery(collectionName=collection, collectionLthash=replica.state.hash)
+        found.version.version = replica.state.version
+        for one in replica.entries.values():
+            record = found.mutationRecords.add(keyId=one.key_id, mac=one.value_mac)
+            record.value.index, record.value.version = one.index, one.version
+            if one.value is not None:
+                record.value.value.CopyFrom(one.value)
+        return found
+
     def reseal(self, collection: str, patch: SyncdPatch) -> None:
         """Sign a patch again, whatever its snapshot MAC is."""
         keys = self._keys().get(patch.keyId.id)
@@ -192,6 +211,17 @@ class PhoneAppState:
         value_macs = [mutations.value_mac_of(one.record) for one in listed]
         version = patch.version.version
         patch.patchMac = patches.patch_mac(keys, patch.snapshotMac, value_macs, version, collection)
+
+    def _may_be_new(self, name: bytes) -> bool:
+        """Whether a key could be added under an id: there must be epochs left for keys after it."""
+        keys = self._phone.keys.record.app_keys
+        epoch = epoch_of(name)
+        return (
+            epoch is not None
+            and epoch < LAST_EPOCH
+            and len(keys) < MAX_KEYS
+            and all(key.id != name for key in keys)
+        )
 
     def _make_key(self, data: bytes = b"") -> AppKey:
         """A new key, or the one with some data."""

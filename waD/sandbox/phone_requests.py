@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING, Final
 
 from waD.proto.e2e_pb2 import Message
@@ -22,6 +23,8 @@ def answer_request(phone: Phone, companion: Device, request_id: str, message: Me
     phone.requests.append(
         {"device": companion.key, "id": request_id, "type": ProtocolMessage.Type.Name(protocol.type)}
     )
+    if lost := list(protocol.appStateFatalExceptionNotification.collectionNames):
+        phone.requests[-1]["collections"] = lost
     if protocol.type == ProtocolMessage.APP_STATE_SYNC_KEY_REQUEST:
         asked = [one.keyId for one in protocol.appStateSyncKeyRequest.keyIds]
         phone.app_state.share(companion, asked)
@@ -43,7 +46,13 @@ def _answer_operation(
     response = answer.protocolMessage.peerDataOperationRequestResponseMessage
     response.peerDataOperationRequestType = kind
     response.stanzaId = request_id
-    if kind == Message.PLACEHOLDER_MESSAGE_RESEND:
+    if kind == Message.COMPANION_SYNCD_SNAPSHOT_FATAL_RECOVERY:
+        collection = phone.app_state.recovery(request.syncdCollectionFatalRecoveryRequest.collectionName)
+        if collection is not None:
+            recovered = response.peerDataOperationResult.add().syncdSnapshotFatalRecoveryResponse
+            recovered.collectionSnapshot = gzip.compress(collection.SerializeToString(), mtime=0)
+            recovered.isCompressed = True
+    elif kind == Message.PLACEHOLDER_MESSAGE_RESEND:
         for wanted in request.placeholderMessageResendRequest:
             result = response.peerDataOperationResult.add()
             found = phone.message(wanted.messageKey.id)

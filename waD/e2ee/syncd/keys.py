@@ -11,7 +11,6 @@ from waD.e2ee.kdf import hkdf
 
 KEY_LENGTH: Final = 32
 KEY_ID_LENGTH: Final = 6
-MAX_EPOCH: Final = 0xFFFFFFFF
 _INFO: Final = b"WhatsApp Mutation Keys"
 _ID: Final = struct.Struct(">HI")
 

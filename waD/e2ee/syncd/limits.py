@@ -11,8 +11,9 @@ MAX_FILE_SIZE: Final = 64 * 1024 * 1024
 """Bytes of a snapshot or of the mutations of a patch in a file."""
 
 MAX_ENTRIES: Final = 200_000
-"""Mutations of one patch or records of one snapshot. Each costs about 50 µs to check, so the most that can be
-asked of us is some ten seconds of a worker. A phone may write all its contacts in one patch: thousands are normal."""
+"""Mutations of one patch or records of one snapshot. Each takes about 0.1 ms to check, so the most that can be
+asked of us is some twenty seconds of a worker: more than a few hundred are nothing for an event loop. A phone may
+write all its contacts in one patch, so thousands are normal."""
 
 MAX_INDEX_SIZE: Final = 8 * 1024
 """Bytes of an index that we take apart; a longer one counts in the hash and means nothing to us."""
