@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 import pytest
 
 from tests.sandbox.core_client import CoreClient
 from tests.sandbox.test_messages import ALICE, Scene
 from waD.e2ee.errors import SignalError
+from waD.sandbox.core import Core
 from waD.sandbox.errors import SandboxError
 from waD.sandbox.faults import LATER, NOW, Fault
 from waD.sandbox.phone_keys import parse_bundle
 from waD.wire.node import Node
 
 
-def order(scene: Scene, kind: str, target: str | None = ALICE, **details: object) -> Fault:
+class HasCore(Protocol):
+    """A scene of any kind."""
+
+    core: Core
+
+
+def order(scene: HasCore, kind: str, target: str | None = ALICE, **details: object) -> Fault:
     return scene.core.apply(msgspec.convert({"kind": kind, "target": target, **details}, type=Fault))
 
 

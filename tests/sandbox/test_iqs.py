@@ -353,7 +353,7 @@ class TestAppState:
         )
 
     def test_empty_collections_have_no_version(self) -> None:
-        names = ["critical_block", "critical_unblock_low", "regular_high", "regular", "regular_low"]
+        names = ["critical_unblock_low", "regular_high", "regular"]
         answers = self.sync(Scene(), *[Node("collection", {"name": name}) for name in names])
         assert [answer.attrs for answer in answers] == [{"name": name} for name in names]
         assert all(answer.children() == [] for answer in answers)

@@ -75,7 +75,7 @@ def test_start_up_messages_key_share_first_then_history() -> None:
         "HISTORY_SYNC_NOTIFICATION",
         "HISTORY_SYNC_NOTIFICATION",
     ]
-    assert opened[0].appStateSyncKeyShare.keys[0].keyData.keyData == phone.keys.record.app_key
+    assert opened[0].appStateSyncKeyShare.keys[0].keyData.keyData == phone.keys.record.app_keys[0].data
     assert opened[-1].historySyncNotification.progress == 100
     client.disconnect()
     assert not [node for node in client.log_in(upload=True) if node.tag == "message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import strategies as st
 
 from tests.sandbox.core_client import CoreClient, new_core
 from tests.sandbox.test_messages import ALICE, BOB, Scene
+from waD.e2ee.syncd.lthash import lt_hash
+from waD.e2ee.syncd.mutations import index_json
+from waD.proto.appstate_pb2 import SyncdSnapshotRecovery
 from waD.proto.e2e_pb2 import Message
 from waD.proto.history_pb2 import HistorySync, WebMessageInfo
 from waD.sandbox.accounts import Directory, check_number
+from waD.sandbox.appstate_keys import APP_KEY_ID
 from waD.sandbox.errors import SandboxError
-from waD.sandbox.phone_keys import APP_KEY_ID
 from waD.sandbox.scenario import DEFAULTS, parse_flags
 from waD.wire.jid import PN
 from waD.wire.node import Node
@@ -199,7 +203,7 @@ class TestRequests:
             message.protocolMessage.appStateSyncKeyRequest.keyIds.add(keyId=key_id)
         (share,) = peer(scene, message)
         known, unknown = share.protocolMessage.appStateSyncKeyShare.keys
-        assert known.keyData.keyData == scene.alice.keys.record.app_key
+        assert known.keyData.keyData == scene.alice.keys.record.app_keys[0].data
         assert not unknown.HasField("keyData")
 
     def operation(self, kind: int) -> Message:
@@ -247,6 +251,28 @@ class TestRequests:
             "m3",
         ]
 
+    def test_a_lost_collection_is_sent_in_the_open(self) -> None:
+        scene = Scene()
+        scene.alice.settings.mute(scene.bob.account, 5)
+        scene.core.settle()
+        message = self.operation(8)
+        request = message.protocolMessage.peerDataOperationRequestMessage
+        request.syncdCollectionFatalRecoveryRequest.collectionName = "regular_high"
+        (answer,) = peer(scene, message)
+        (result,) = answer.protocolMessage.peerDataOperationRequestResponseMessage.peerDataOperationResult
+        response = result.syncdSnapshotFatalRecoveryResponse
+        assert response.isCompressed
+        found = SyncdSnapshotRecovery.FromString(gzip.decompress(response.collectionSnapshot))
+        assert (found.version.version, found.collectionName) == (1, "regular_high")
+        assert found.collectionLthash == lt_hash(one.mac for one in found.mutationRecords)
+        (record,) = found.mutationRecords
+        assert record.keyId == APP_KEY_ID
+        assert record.value.index == index_json(["mute", str(scene.bob.account.lid_jid)])
+        assert record.value.value.muteAction.muteEndTimestamp == 5
+        request.syncdCollectionFatalRecoveryRequest.collectionName = "irregular"
+        (answer,) = peer(scene, message, "3EB0C1")
+        assert not answer.protocolMessage.peerDataOperationRequestResponseMessage.peerDataOperationResult
+
     def test_others_get_an_empty_answer(self) -> None:
         scene = Scene()
         (answer,) = peer(scene, self.operation(2))
@@ -258,8 +284,10 @@ class TestRequests:
         scene = Scene()
         message = Message()
         message.protocolMessage.type = Message.ProtocolMessage.APP_STATE_FATAL_EXCEPTION_NOTIFICATION
+        message.protocolMessage.appStateFatalExceptionNotification.collectionNames.append("regular")
         assert peer(scene, message) == []
         assert scene.alice.requests[-1]["type"] == "APP_STATE_FATAL_EXCEPTION_NOTIFICATION"
+        assert scene.alice.requests[-1]["collections"] == ["regular"]
 
 
 def test_start_up_history_holds_chats_names_and_mappings() -> None:
@@ -310,6 +338,6 @@ def test_secrets_are_not_shown() -> None:
     phone = core.phones.create("Alice", ALICE)
     record = phone.keys.record
     shown = repr(record) + repr(phone.keys.identity) + str(phone.view())
-    for secret in (record.identity, record.signed, record.app_key):
+    for secret in (record.identity, record.signed, record.app_keys[0].data):
         assert secret.hex() not in shown
         assert repr(secret)[2:-1] not in shown

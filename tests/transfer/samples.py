@@ -16,6 +16,7 @@ from tests.e2ee.parties import Device
 from tests.messaging.accounts import OWN_LID, OWN_PN, START_MS, paired_credentials
 from waD.e2ee import groups
 from waD.e2ee.curve import KeyPair
+from waD.e2ee.syncd.lthash import lt_hash
 from waD.e2ee.x3dh import LocalIdentity
 from waD.link.credentials import Credentials
 from waD.link.prekeys import draw_prekeys, uploaded
@@ -25,7 +26,6 @@ from waD.store.canonical import canonical
 from waD.store.model import SessionRow
 from waD.transfer.archive import SessionContent, StoredItem
 from waD.transfer.archive_writing import About, write_archive
-from waD.transfer.lthash import lt_hash
 from waD.transfer.sealing import Readable, Writable
 from waD.transfer.state import AuthState
 

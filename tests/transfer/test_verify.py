@@ -20,13 +20,13 @@ from waD.e2ee import adv, curve, groups, session
 from waD.e2ee.curve import KeyPair
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.record import SessionRecord, SessionState
+from waD.e2ee.syncd.lthash import EMPTY, lt_hash
 from waD.link.credentials import Credentials, SignedPreKey, new_credentials
 from waD.link.prekeys import OneTimePreKey
 from waD.messaging import kinds
 from waD.messaging.values import encode_identity, encode_text
 from waD.proto import adv_pb2
 from waD.store.canonical import canonical
-from waD.transfer.lthash import EMPTY, lt_hash
 from waD.transfer.state import AuthState, Report
 from waD.transfer.verify import CREDENTIAL_FAULTS, ITEM_FAULTS, STRUCTURE, read_credentials, verify
 from waD.transfer.verify_signal import decrypts_itself

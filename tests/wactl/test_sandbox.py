@@ -222,7 +222,7 @@ def test_everything_a_fault_may_say(sandbox: FakeSandbox, run: Run) -> None:
     )
     words = (
         "--target 15550000001:1 --count 0 --code 503 --mode m --conflict replaced --child c --attr a=1 --attr b=x=y "
-        "--xmlns encrypt --backoff 5 --delay 100 --never --no-frame"
+        "--collection regular --xmlns encrypt --backoff 5 --delay 100 --never --no-frame"
     )
     result = run("sandbox", "fault", "iq", *words.split())
     assert result.stdout == "iq  id=7 count=0 code=503\n"
@@ -232,6 +232,7 @@ def test_everything_a_fault_may_say(sandbox: FakeSandbox, run: Run) -> None:
         "count": 0,
         "code": 503,
         "mode": "m",
+        "collection": "regular",
         "conflict": "replaced",
         "child": "c",
         "attrs": {"a": "1", "b": "x=y"},

@@ -607,6 +607,36 @@ class SyncActionData(_message.Message):
 Global___SyncActionData: _TypeAlias = SyncActionData  # noqa: Y015
 
 @_typing.final
+class SyncActionEnvelope(_message.Message):
+    """SyncActionData with the value unread: a value that cannot be read does not hide its index. On the wire the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    index: _builtins.bytes
+    value: _builtins.bytes
+    padding: _builtins.bytes
+    version: _builtins.int
+    def __init__(
+        self,
+        *,
+        index: _builtins.bytes | None = ...,
+        value: _builtins.bytes | None = ...,
+        padding: _builtins.bytes | None = ...,
+        version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "padding", b"padding", "value", b"value", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "padding", b"padding", "value", b"value", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncActionEnvelope: _TypeAlias = SyncActionEnvelope  # noqa: Y015
+
+@_typing.final
 class SyncActionValue(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

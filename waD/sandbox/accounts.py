@@ -27,13 +27,6 @@ MAX_ACCOUNTS: Final = 10_000
 NUMBER_PREFIX: Final = "1555"
 NUMBER_DIGITS: Final = 7
 LID_DIGITS: Final = 15
-COLLECTIONS: Final = (
-    "critical_block",
-    "critical_unblock_low",
-    "regular_high",
-    "regular_low",
-    "regular",
-)
 PRIVACY_DEFAULTS: Final = {
     "last": "all",
     "online": "all",

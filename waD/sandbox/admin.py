@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from waD.sandbox.errors import SandboxError
-from waD.sandbox.faults import LATER, NOISE_MODES, NOW, STALL_MODES, Fault
+from waD.sandbox.faults import LATER, NOISE_MODES, NOW, PATCH_MODES, STALL_MODES, Fault
 from waD.sandbox.handles import PhoneHandle
 from waD.sandbox.httpd import HttpRequest, HttpResponse
 from waD.sandbox.qr import MAX_QR
@@ -85,6 +85,34 @@ class Other(msgspec.Struct, forbid_unknown_fields=True):
     other: str | None = None
 
 
+class ContactOrder(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A contact to set, or to remove when it has no name."""
+
+    other: str
+    full_name: str | None = None
+    first_name: str | None = None
+
+
+class Change(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Body of a change of the app state: the own name, a contact, and what is said about one chat."""
+
+    push_name: str | None = None
+    contact: ContactOrder | None = None
+    chat: str | None = None
+    muted_until_ms: int | msgspec.UnsetType | None = msgspec.UNSET
+    pinned: bool | None = None
+    archived: bool | None = None
+    read: bool | None = None
+    star: str | None = None
+    unstar: str | None = None
+
+
+class ShareKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a share of app-state keys; to all companions without a device."""
+
+    device: int | None = None
+
+
 class Drop(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a drop; `frame`: say goodbye first."""
 
@@ -115,6 +143,9 @@ class Admin:
             ("POST", r"/admin/phones/([^/]+)/unlink", self._unlink),
             ("POST", r"/admin/phones/([^/]+)/change-identity", self._change_identity),
             ("POST", r"/admin/phones/([^/]+)/drop-sessions", self._drop_sessions),
+            ("GET", r"/admin/phones/([^/]+)/settings", self._settings),
+            ("POST", r"/admin/phones/([^/]+)/settings", self._change),
+            ("POST", r"/admin/phones/([^/]+)/share-keys", self._share_keys),
             ("GET", r"/admin/phones/([^/]+)/messages", self._messages),
             ("GET", r"/admin/phones/([^/]+)/requests", self._requests),
             ("GET", r"/admin/faults", self._faults),
@@ -172,6 +203,7 @@ class Admin:
                 "later": sorted(LATER),
                 "noiseModes": NOISE_MODES,
                 "stallModes": STALL_MODES,
+                "patchModes": PATCH_MODES,
             },
         }
 
@@ -248,6 +280,27 @@ class Admin:
         body = _body(request, Other) if request.body else Other()
         return {"dropped": await self._find(number).drop_sessions(body.other)}
 
+    def _settings(self, _request: HttpRequest, number: str) -> dict[str, Any]:
+        return self._find(number).phone.settings.view()
+
+    async def _change(self, request: HttpRequest, number: str) -> dict[str, Any]:
+        phone = self._find(number)
+        body = _body(request, Change)
+        if body.push_name is not None:
+            await phone.set_push_name(body.push_name)
+        if body.contact is not None and body.contact.full_name is None:
+            await phone.remove_contact(body.contact.other)
+        elif body.contact is not None and body.contact.full_name is not None:
+            await phone.set_contact(body.contact.other, body.contact.full_name, body.contact.first_name)
+        if body.chat is not None:
+            await _change_chat(phone, body.chat, body)
+        return phone.phone.settings.view()
+
+    async def _share_keys(self, request: HttpRequest, number: str) -> dict[str, Any]:
+        body = _body(request, ShareKeys) if request.body else ShareKeys()
+        await self._find(number).share_keys(body.device)
+        return {"done": True}
+
     def _messages(self, request: HttpRequest, number: str) -> list[dict[str, Any]]:
         messages = self._find(number).messages(request.query.get("chat"))
         return [message.view() for message in messages[-_limit(request) :]]
@@ -301,6 +354,21 @@ class Admin:
         if not found:
             raise SandboxError(f"there is no companion {text!r}", 404)
         return found
+
+
+async def _change_chat(phone: PhoneHandle, chat: str, change: Change) -> None:
+    if not isinstance(change.muted_until_ms, msgspec.UnsetType):
+        await phone.mute(chat, change.muted_until_ms)
+    if change.pinned is not None:
+        await phone.pin(chat, change.pinned)
+    if change.archived is not None:
+        await phone.archive(chat, change.archived)
+    if change.read is not None:
+        await phone.mark_read(chat, change.read)
+    if change.star is not None:
+        await phone.star(chat, change.star)
+    if change.unstar is not None:
+        await phone.star(chat, change.unstar, starred=False)
 
 
 def _body(request: HttpRequest, kind: type[_T]) -> _T:

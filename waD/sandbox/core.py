@@ -12,6 +12,7 @@ from waD.e2ee.errors import SignalError
 from waD.e2ee.messages import MAC_LENGTH, parse_prekey_message
 from waD.proto.payload_pb2 import ClientPayload, DeviceProps
 from waD.sandbox.accounts import Device
+from waD.sandbox.appstate import AppState
 from waD.sandbox.encryption import Encryption
 from waD.sandbox.environment import Environment, Settings
 from waD.sandbox.errors import IqError, SandboxError
@@ -38,12 +39,14 @@ _PREVIEWED: Final = ("message", "notification", "receipt", "call")
 
 
 class Network:
-    """Router and key server as phones see them."""
+    """Router, key server and app state as phones see them."""
 
-    def __init__(self, router: Router, encryption: Encryption) -> None:
+    def __init__(self, router: Router, encryption: Encryption, app_state: AppState) -> None:
         self.message = router.message
         self.receipt = router.receipt
         self.bundle = encryption.bundle
+        self.sync = app_state.sync
+        self.load = app_state.load
 
 
 class Core:
@@ -61,11 +64,13 @@ class Core:
         self.world = World(environment, settings, journal)
         self.router = Router(self.world)
         self.encryption = Encryption(self.world, self._uploaded, self._refill)
-        self.phones = Phones(self.world, Network(self.router, self.encryption))
+        self.app_state = AppState(self.world)
+        self.phones = Phones(self.world, Network(self.router, self.encryption, self.app_state))
+        self.app_state.reseal = self.phones.reseal
         self.presence = PresenceService(self.world)
         self.pairing = Pairing(self.world, self.phones, self._removed)
         usync = Usync(self.world, self.phones.key_index_list)
-        self.iqs = Iqs(self.world, self.encryption, self.pairing, usync, self._activate)
+        self.iqs = Iqs(self.world, self.encryption, self.pairing, usync, self.app_state, self._activate)
         self._numbers = itertools.count(1)
 
     def open_link(self, client_static: bytes, payload: bytes) -> Link:

@@ -34,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True):
         require_lid_migration: refuse LID-addressed chats of accounts that are not migrated, off by default.
         idle_timeout_s: a link that sends nothing for so long is closed.
         media_host: `host:port` named as media host.
+        app_state_page: most patches of one collection in one reply.
+        app_state_snapshots: answer a client that asks for a snapshot with one, off by default: Baileys fetches
+            files from nowhere but the real service (chapter 05 §1.2).
     """
 
     chat_state_ttl_s: float = 30.0
@@ -45,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True):
     require_lid_migration: bool = False
     idle_timeout_s: float = 120.0
     media_host: str = "127.0.0.1:8080"
+    app_state_page: int = 50
+    app_state_snapshots: bool = False
 
 
 @dataclass(slots=True)

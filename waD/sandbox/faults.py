@@ -40,11 +40,15 @@ LATER: Final = frozenset(
         "bad-bundle",
         "http",
         "noise",
+        "withhold-key",
+        "sync-error",
+        "bad-patch",
     }
 )
 """Kinds that wait for their occasion."""
 NOISE_MODES: Final = ("garbage", "bad-certificate", "expired", "silent")
 STALL_MODES: Final = ("read", "send", "both", "queue")
+PATCH_MODES: Final = ("patch-mac", "snapshot-mac", "value-mac", "index-mac", "version")
 MAX_ARMED: Final = 1000
 
 
@@ -63,7 +67,8 @@ class Fault(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
         backoff_s: told with an iq error.
         never: the iq is not answered at all; for `http`: the TCP connection is cut.
         delay_ms: of an ack.
-        mode: how the noise handshake fails, or which direction stalls.
+        mode: how the noise handshake fails, which direction stalls, or what is wrong with a patch.
+        collection: of the app state that a `sync-error` or `bad-patch` is about; None: any.
         frame: a closing frame is sent.
         id: number for listing and clearing; given by the sandbox.
         fired: how often it has happened.
@@ -81,6 +86,7 @@ class Fault(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     never: bool = False
     delay_ms: int = 0
     mode: str | None = None
+    collection: str | None = None
     frame: bool = True
     id: int = 0
     fired: int = 0
@@ -107,8 +113,10 @@ class Faults:
             raise SandboxError(f"a noise fault needs a mode: {', '.join(NOISE_MODES)}")
         if fault.kind == "stall" and fault.mode not in (None, *STALL_MODES):
             raise SandboxError(f"a stall has one of the modes {', '.join(STALL_MODES)}")
-        if fault.kind in ("failure", "ack-error") and fault.code is None:
+        if fault.kind in ("failure", "ack-error", "sync-error") and fault.code is None:
             raise SandboxError(f"the fault {fault.kind!r} needs a code")
+        if fault.kind == "bad-patch" and fault.mode not in PATCH_MODES:
+            raise SandboxError(f"a bad patch needs a mode: {', '.join(PATCH_MODES)}")
         if fault.kind == "http" and fault.code is None and not fault.never:
             raise SandboxError("the fault 'http' needs a code, or never=true to cut the connection")
         if fault.kind == "iq" and fault.code is None and not fault.never:
@@ -124,12 +132,20 @@ class Faults:
         self._armed[fault.id] = fault
         return fault
 
-    def take(self, kind: str, device: Device | None = None, *, xmlns: str | None = None) -> Fault | None:
+    def take(
+        self,
+        kind: str,
+        device: Device | None = None,
+        *,
+        xmlns: str | None = None,
+        collection: str | None = None,
+    ) -> Fault | None:
         """The first armed fault for this occasion, counted as happened; None when there is none."""
         if not self._armed:
             return None
         for fault in self._armed.values():
-            if fault.kind == kind and fault.hits(device) and fault.xmlns in (None, xmlns):
+            meant = fault.xmlns in (None, xmlns) and fault.collection in (None, collection)
+            if fault.kind == kind and meant and fault.hits(device):
                 fault.fired += 1
                 if fault.count and fault.fired >= fault.count:
                     del self._armed[fault.id]

@@ -12,6 +12,7 @@ from waD.sandbox.errors import SandboxError
 from waD.sandbox.pairing import Scanned
 from waD.sandbox.phone import Phone
 from waD.sandbox.phone_content import ChatMessage
+from waD.sandbox.phone_settings import FOREVER, ChatSettings, Contact, PhoneSettings
 from waD.wire.jid import LID, PN
 from waD.wire.node import Node
 
@@ -121,7 +122,7 @@ class PhoneHandle:
         if auto_reply is not None:
             record.auto_reply = auto_reply or None
         if name is not None:
-            account.record.name = name
+            self.phone.settings.set_push_name(name)
         self._sandbox.core.world.save_account(account)
         self.phone.keys.save()
         self._settle()
@@ -146,6 +147,66 @@ class PhoneHandle:
         if device is None:
             raise SandboxError(f"{self.number} has no device {device_id}", 404)
         self._sandbox.core.pairing.remove(device)
+        self._settle()
+
+    @property
+    def contacts(self) -> dict[str, Contact]:
+        """The address book in the app state, by number."""
+        return self.phone.settings.contacts
+
+    @property
+    def chats(self) -> dict[str, ChatSettings]:
+        """What the app state says about chats, by number."""
+        return self.phone.settings.chats
+
+    async def set_push_name(self, name: str) -> None:
+        """Change the own name by app state."""
+        await self._set(lambda settings: settings.set_push_name(name))
+
+    async def set_contact(self, other: str, full_name: str, first_name: str | None = None) -> None:
+        """Put somebody into the address book; the first name is the first word, if none is given."""
+        account = self._account(other)
+        await self._set(lambda settings: settings.set_contact(account, full_name, first_name))
+
+    async def remove_contact(self, other: str) -> None:
+        """Take somebody out of the address book."""
+        account = self._account(other)
+        await self._set(lambda settings: settings.remove_contact(account))
+
+    async def mute(self, chat: str, until_ms: int | None = FOREVER) -> None:
+        """Mute a chat until a time (unix ms), or for good with -1; None lets it sound again."""
+        account = self._account(chat)
+        await self._set(lambda settings: settings.mute(account, until_ms))
+
+    async def pin(self, chat: str, pinned: bool = True) -> None:
+        """Pin a chat, or unpin it."""
+        account = self._account(chat)
+        await self._set(lambda settings: settings.pin(account, pinned))
+
+    async def archive(self, chat: str, archived: bool = True) -> None:
+        """Archive a chat, or take it back."""
+        account = self._account(chat)
+        await self._set(lambda settings: settings.archive(account, archived))
+
+    async def mark_read(self, chat: str, read: bool = True) -> None:
+        """Mark a chat as read, or as unread."""
+        account = self._account(chat)
+        await self._set(lambda settings: settings.mark_read(account, read))
+
+    async def star(self, chat: str, message_id: str, starred: bool = True) -> None:
+        """Star a message, or take the star away."""
+        account = self._account(chat)
+        await self._set(lambda settings: settings.star(account, message_id, starred))
+
+    async def share_keys(self, device_id: int | None = None) -> None:
+        """Send the app-state keys to a companion again, or to all."""
+        await trio.lowlevel.checkpoint()
+        companions = self.phone.account.companions
+        chosen = [one for one in companions if device_id in (None, one.id)]
+        if not chosen:
+            raise SandboxError(f"{self.number} has no companion {device_id or ''}".rstrip(), 404)
+        for companion in chosen:
+            self.phone.app_state.share(companion)
         self._settle()
 
     def messages(self, chat: str | None = None) -> list[ChatMessage]:
@@ -173,6 +234,11 @@ class PhoneHandle:
         if account is None:
             raise SandboxError(f"there is no account {text!r}", 404)
         return account
+
+    async def _set(self, order: Callable[[PhoneSettings], None]) -> None:
+        await trio.lowlevel.checkpoint()
+        order(self.phone.settings)
+        self._settle()
 
     def _settle(self) -> None:
         self._sandbox.core.settle()

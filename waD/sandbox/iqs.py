@@ -30,12 +30,11 @@ class Iqs:
         encryption: Encryption,
         pairing: Pairing,
         usync: Usync,
+        app_state: AppState,
         activate: Callable[[Link], None],
     ) -> None:
         self._world = world
         settings = SettingsIqs(world)
-        app_state = AppState(world)
-        self.app_state = app_state
         self._activate = activate
         self._handlers: dict[str, Handler] = {
             "encrypt": lambda _link, device, iq: encryption.answer(device, iq),

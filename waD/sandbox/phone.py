@@ -12,16 +12,17 @@ from waD.e2ee import adv, curve
 from waD.e2ee.address import DOMAIN_LID, SignalAddress
 from waD.e2ee.errors import SignalError
 from waD.e2ee.padding import PaddingError, pad, unpad
+from waD.proto.appstate_pb2 import ExternalBlobReference
 from waD.proto.e2e_pb2 import Message
 from waD.sandbox.accounts import Account, Device, Directory
 from waD.sandbox.errors import SandboxError
+from waD.sandbox.phone_appstate import PhoneAppState
 from waD.sandbox.phone_content import (
     DELIVERED,
     PLAYED,
     READ,
     SENT,
     ChatMessage,
-    key_share,
     kind_of,
     start_up_history,
     text_message,
@@ -29,6 +30,7 @@ from waD.sandbox.phone_content import (
 )
 from waD.sandbox.phone_keys import PhoneKeys
 from waD.sandbox.phone_requests import answer_request
+from waD.sandbox.phone_settings import PhoneSettings
 from waD.sandbox.router import receipt_ids
 from waD.sandbox.world import World
 from waD.wire.jid import JID, LID
@@ -62,9 +64,20 @@ class Network(Protocol):
     def bundle(self, device: Device) -> list[Node]:
         """Fetch a device's prekey bundle."""
 
+    def sync(self, device: Device, iq: Node) -> list[Node]:
+        """Download or upload app state."""
+
+    def load(self, reference: ExternalBlobReference) -> bytes:
+        """Open a file of the app state; raises SandboxError."""
+
 
 class Phone:
-    """Chats, keys and habits of one phone."""
+    """Chats, keys and habits of one phone.
+
+    Attributes:
+        app_state: the account's app state as this phone has it.
+        settings: what it says about names, contacts and chats.
+    """
 
     def __init__(self, world: World, network: Network, account: Account, keys: PhoneKeys) -> None:
         self._world = world
@@ -78,6 +91,8 @@ class Phone:
         self._resend_notes: dict[tuple[str, str], bytes] = {}
         self.requests: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
+        self.app_state = PhoneAppState(world, network, self)
+        self.settings = PhoneSettings(world, self)
 
     @property
     def device(self) -> Device:
@@ -171,7 +186,7 @@ class Phone:
 
     def start_companion(self, companion: Device) -> None:
         """Send what a phone sends after a companion's first login, key share first (chapter 05 §5.2)."""
-        share = key_share(self.account, self.keys.record.app_key, self._world.now_ms)
+        self.app_state.share(companion)
         contacts = [
             other
             for number in self.account.record.contacts
@@ -179,13 +194,14 @@ class Phone:
         ]
         chats = {other: self._history(other) for other in contacts}
         chats = {other: messages for other, messages in chats.items() if messages}
-        for message in (share, *start_up_history(self.account, contacts, chats)):
+        for message in start_up_history(self.account, contacts, chats):
             self.send_peer(companion, message)
 
     def drain(self) -> None:
         """Take in everything that is queued, unless the phone is off."""
         if not self.keys.record.online:
             return
+        self.app_state.renew_key()
         for item in self.device.queue:
             if item.expires_ms is not None and item.expires_ms < self._world.now_ms:
                 self._world.remove_item(self.device, item)
@@ -211,6 +227,7 @@ class Phone:
             "autoRead": self.keys.record.auto_read,
             "autoReply": self.keys.record.auto_reply,
             "messages": len(self._messages),
+            "appState": self.app_state.versions(),
             "identity": curve.fingerprint(self.keys.identity.public),
         }
 
@@ -252,6 +269,8 @@ class Phone:
             self._take_message(stanza)
         elif stanza.tag == "receipt":
             self._take_receipt(stanza)
+        elif stanza.tag == "notification" and stanza.text("type") == "server_sync":
+            self.app_state.notified(stanza)
 
     def _take_message(self, stanza: Node) -> None:
         sender = stanza.jid("from")

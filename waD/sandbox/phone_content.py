@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +17,6 @@ from waD.proto.history_pb2 import (
     WebMessageInfo,
 )
 from waD.sandbox.accounts import Account
-from waD.sandbox.phone_keys import APP_KEY_ID
 
 ProtocolMessage = Message.ProtocolMessage
 MAX_UNWRAP: Final = 5
@@ -90,25 +88,6 @@ def kind_of(message: Message) -> str:
         if descriptor.name not in ("messageContextInfo", "senderKeyDistributionMessage"):
             return str(descriptor.name)
     return "empty"
-
-
-def key_share(
-    account: Account, app_key: bytes, created_ms: int, key_ids: Iterable[bytes] | None = None
-) -> Message:
-    """The app-state key, or an answer about asked ids: unknown ones without data (chapter 05 §4.13)."""
-    message = Message()
-    message.protocolMessage.type = ProtocolMessage.APP_STATE_SYNC_KEY_SHARE
-    for key_id in key_ids or (APP_KEY_ID,):
-        key = message.protocolMessage.appStateSyncKeyShare.keys.add()
-        key.keyId.keyId = key_id
-        if key_id != APP_KEY_ID:
-            continue
-        key.keyData.keyData = app_key
-        key.keyData.timestamp = created_ms
-        fingerprint = key.keyData.fingerprint
-        fingerprint.rawId, fingerprint.currentIndex = account.record.raw_id, account.record.current_index
-        fingerprint.deviceIndexes.extend(account.valid_indexes)
-    return message
 
 
 def history_notification(

@@ -11,6 +11,7 @@ from waD.e2ee.address import DOMAIN_LID, SignalAddress
 from waD.e2ee.errors import SignalError
 from waD.e2ee.record import SessionRecord
 from waD.e2ee.x3dh import LocalIdentity, PreKeyBundle
+from waD.sandbox.appstate_keys import AppKey
 from waD.sandbox.environment import Random
 from waD.sandbox.prekeys import KeyStock, SignedKey
 from waD.sandbox.world import World
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 PREKEYS: Final = 100
 MAX_REGISTRATION_ID: Final = 16380
-APP_KEY_LENGTH: Final = 32
-APP_KEY_ID: Final = bytes(5) + b"\x01"
-"""Device 0, epoch 1 (chapter 05 §4.5)."""
 
 
 class PhoneRecord(msgspec.Struct):
-    """What is kept of a phone's secrets and habits. Private keys are 32 bytes."""
+    """What is kept of a phone's secrets and habits. Private keys are 32 bytes.
+
+    `app_key` is the app-state key of a phone that was kept before there could be several in `app_keys`.
+    """
 
     identity: bytes
     registration_id: int
@@ -35,7 +36,8 @@ class PhoneRecord(msgspec.Struct):
     signed: bytes
     prekeys: dict[int, bytes]
     next_prekey: int
-    app_key: bytes
+    app_key: bytes = b""
+    app_keys: list[AppKey] = []
     online: bool = True
     auto_read: bool = False
     auto_reply: str | None = None
@@ -52,7 +54,7 @@ def new_phone_record(random: Random) -> PhoneRecord:
     identity = curve.KeyPair.generate(random)
     registration_id = 1 + int.from_bytes(random(2), "big") % MAX_REGISTRATION_ID
     signed = curve.KeyPair.generate(random)
-    return PhoneRecord(identity.private, registration_id, 1, signed.private, {}, 1, random(APP_KEY_LENGTH))
+    return PhoneRecord(identity.private, registration_id, 1, signed.private, {}, 1)
 
 
 def new_stock(record: PhoneRecord, random: Random) -> KeyStock:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING, Final
 
 from waD.proto.e2e_pb2 import Message
 from waD.proto.history_pb2 import HistorySync
-from waD.sandbox.phone_content import conversation, history_notification, key_share, web_message
+from waD.sandbox.phone_content import conversation, history_notification, web_message
 
 if TYPE_CHECKING:
     from waD.sandbox.accounts import Device
@@ -22,9 +23,13 @@ def answer_request(phone: Phone, companion: Device, request_id: str, message: Me
     phone.requests.append(
         {"device": companion.key, "id": request_id, "type": ProtocolMessage.Type.Name(protocol.type)}
     )
+    if lost := list(protocol.appStateFatalExceptionNotification.collectionNames):
+        phone.requests[-1]["collections"] = lost
     if protocol.type == ProtocolMessage.APP_STATE_SYNC_KEY_REQUEST:
         asked = [one.keyId for one in protocol.appStateSyncKeyRequest.keyIds]
-        phone.send_peer(companion, key_share(phone.account, phone.keys.record.app_key, 0, asked))
+        phone.app_state.share(companion, asked)
+    elif protocol.type == ProtocolMessage.APP_STATE_SYNC_KEY_SHARE:
+        phone.app_state.accept(protocol.appStateSyncKeyShare)
     elif protocol.type == ProtocolMessage.PEER_DATA_OPERATION_REQUEST_MESSAGE:
         _answer_operation(phone, companion, request_id, protocol.peerDataOperationRequestMessage)
 
@@ -41,7 +46,13 @@ def _answer_operation(
     response = answer.protocolMessage.peerDataOperationRequestResponseMessage
     response.peerDataOperationRequestType = kind
     response.stanzaId = request_id
-    if kind == Message.PLACEHOLDER_MESSAGE_RESEND:
+    if kind == Message.COMPANION_SYNCD_SNAPSHOT_FATAL_RECOVERY:
+        collection = phone.app_state.recovery(request.syncdCollectionFatalRecoveryRequest.collectionName)
+        if collection is not None:
+            recovered = response.peerDataOperationResult.add().syncdSnapshotFatalRecoveryResponse
+            recovered.collectionSnapshot = gzip.compress(collection.SerializeToString(), mtime=0)
+            recovered.isCompressed = True
+    elif kind == Message.PLACEHOLDER_MESSAGE_RESEND:
         for wanted in request.placeholderMessageResendRequest:
             result = response.peerDataOperationResult.add()
             found = phone.message(wanted.messageKey.id)

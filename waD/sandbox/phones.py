@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from waD.e2ee import adv
+from waD.proto.appstate_pb2 import SyncdPatch
 from waD.sandbox.accounts import (
     PHONE,
     Account,
@@ -100,7 +101,12 @@ class Phones:
         self._sign_list(account)
 
     def devices_changed(self, account: Account) -> None:
-        """A companion was linked or removed; the phone itself has nothing to do."""
+        """A companion was linked or removed: after a removal the others get a new app-state key."""
+        self.of(account).app_state.renew_key()
+
+    def reseal(self, account: Account, collection: str, patch: SyncdPatch) -> None:
+        """Sign a patch of an account again, whatever its snapshot MAC is."""
+        self.of(account).app_state.reseal(collection, patch)
 
     def refill(self, device: Device) -> None:
         """A phone's published prekeys run low."""
@@ -130,6 +136,8 @@ class Phones:
         phone.keys.save()
         self._world.save_device(account.phone)
         self.publish_list(account)
+        account.record.patches.clear()
+        phone.app_state.start()
         for number in account.record.contacts:
             contact = self._world.directory.by_number(number)
             for device in contact.devices.values() if contact else ():
@@ -173,7 +181,7 @@ class Phones:
         for flag in account.unknown_flags:
             self._world.complain(account.phone, f"unknown flag {flag!r} in the push name")
         phone = self._attach(account, record)
-        phone.keys.save()
+        phone.app_state.start()
         return phone
 
     def _attach(self, account: Account, record: PhoneRecord) -> Phone:

@@ -44,6 +44,7 @@ def restore(core: Core, source: Rows) -> None:
     for key, value in source.rows("relayed"):
         world.restore_relayed(key, value)
     for account in accounts.values():
+        core.phones.of(account).app_state.start()
         world.phone_work.append(account.phone)
     core.settle()
 

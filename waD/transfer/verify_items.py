@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from waD.e2ee.address import AddressError, SignalAddress
+from waD.e2ee.syncd.lthash import HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.messaging import kinds
 from waD.messaging.values import ValueDamaged, decode_text
-from waD.transfer.lthash import HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.transfer.state import AuthState, Report
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID

@@ -11,7 +11,19 @@ from wactl.failure import usage
 from wactl.sandbox.http import Admin, admin_options
 from wactl.text import clean
 
-_SHOWN: Final = ("id", "target", "count", "fired", "code", "mode", "xmlns", "conflict", "child", "attrs")
+_SHOWN: Final = (
+    "id",
+    "target",
+    "count",
+    "fired",
+    "code",
+    "mode",
+    "collection",
+    "xmlns",
+    "conflict",
+    "child",
+    "attrs",
+)
 
 
 @command(
@@ -24,7 +36,10 @@ _SHOWN: Final = ("id", "target", "count", "fired", "code", "mode", "xmlns", "con
 @click.option("--target", metavar="NUMBER[:DEVICE]", help="Whom it befalls; else everybody, or the next.")
 @click.option("--count", type=click.IntRange(0), metavar="N", help="How often, else once; 0: until cleared.")
 @click.option("--code", type=int, metavar="N", help="Number of a failure, an error or an HTTP answer.")
-@click.option("--mode", metavar="MODE", help="How the handshake fails, or which direction stalls.")
+@click.option(
+    "--mode", metavar="MODE", help="How the handshake fails, which direction stalls, or what is wrong."
+)
+@click.option("--collection", metavar="NAME", help="Which app state is wrong; else any.")
 @click.option("--conflict", metavar="TYPE", help="Type of the conflict in a stream error.")
 @click.option("--child", metavar="TAG", help="Another child of a stream error or ib.")
 @click.option(
@@ -44,6 +59,7 @@ def fault(app: App, admin: Admin, kind: str, attrs: tuple[str, ...], **options: 
         "count": options["count"],
         "code": options["code"],
         "mode": options["mode"],
+        "collection": options["collection"],
         "conflict": options["conflict"],
         "child": options["child"],
         "attrs": _attributes(attrs),

@@ -5,8 +5,10 @@
 // Commands:  {"do":"connect","url","authDir","rootKey","pushName"?,"readReceipts"?}
 //            {"do":"send","to","text","id"?,"quote"? (id of a message seen here),"mentions"?}
 //            {"do":"read","chat","ids"}  {"do":"presence","kind","to"?}  {"do":"check","number"}
+//            {"do":"modify","change","jid"?} (app state, as chatModify takes it)  {"do":"rename","name"}
 //            {"do":"logout"}  {"do":"close"}  {"do":"quit"}; each may have a "tag" that the answer repeats.
-// Events:    {"event":"qr"|"open"|"closed"|"message"|"update"|"receipt"|"presence"|"done"|"failed"|"offline", …}
+// Events:    {"event":"qr"|"open"|"closed"|"message"|"update"|"receipt"|"presence"|"chat"|"contact"|"name"|"done"|"failed"
+//            |"offline", …}
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
@@ -76,11 +78,15 @@ const connect = async options => {
     syncFullHistory: false,
     markOnlineOnConnect: true,
     fireInitQueries: true,
+    appStateMacVerification: { patch: true, snapshot: true },
     getMessage: stored
   })
   socket = current
   const { ev } = current
-  ev.on('creds.update', () => {
+  ev.on('creds.update', update => {
+    if (update.me?.name) {
+      say({ event: 'name', name: update.me.name })
+    }
     saving = saving.then(saveCreds)
   })
   ev.on('connection.update', async update => {
@@ -137,9 +143,24 @@ const connect = async options => {
     }
   })
   ev.on('presence.update', update => say({ event: 'presence', ...update }))
-  ev.on('messaging-history.set', ({ syncType, progress, messages, chats }) =>
+  ev.on('messaging-history.set', ({ syncType, progress, messages, chats }) => {
     say({ event: 'history', syncType, progress, messages: messages.length, chats: chats.length })
-  )
+    for (const { id, muteEndTime, pinned, archived } of chats) {
+      say({ event: 'chat', id, muteEndTime, pinned, archived }) // what the app state says is merged into it
+    }
+  })
+  ev.on('chats.update', updates => {
+    for (const { id, muteEndTime, pinned, archived, unreadCount } of updates) {
+      say({ event: 'chat', id, muteEndTime, pinned, archived, unreadCount })
+    }
+  })
+  for (const name of ['contacts.upsert', 'contacts.update']) {
+    ev.on(name, contacts => {
+      for (const { id, name, lid, phoneNumber } of contacts) {
+        say({ event: 'contact', id, name, lid, phoneNumber })
+      }
+    })
+  }
   ev.on('lid-mapping.update', mapping => say({ event: 'mapping', ...mapping }))
 }
 
@@ -170,6 +191,8 @@ const commands = {
   read: async ({ chat, ids }) => socket.readMessages(ids.map(id => ({ remoteJid: chat, id, fromMe: false }))),
   presence: async ({ kind, to }) =>
     kind === 'subscribe' ? socket.presenceSubscribe(to) : socket.sendPresenceUpdate(kind, to),
+  modify: async ({ change, jid }) => socket.chatModify(change, jid ?? ''),
+  rename: async ({ name }) => socket.updateProfileName(name),
   check: async ({ number }) => ({ found: await socket.onWhatsApp(number) }),
   logout: async () => {
     wanted = undefined

@@ -13,10 +13,10 @@ from waD.e2ee.curve import KeyPair, serialize_key
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.limits import MAX_PREKEY_ID
 from waD.e2ee.record import SessionRecord
+from waD.e2ee.syncd.lthash import lt_hash
 from waD.link.prekeys import OneTimePreKey
 from waD.messaging import kinds
 from waD.messaging.values import decode_identity, decode_text
-from waD.transfer.lthash import lt_hash
 from waD.transfer.state import AuthState
 from waD.transfer.whatsmeow import rows
 

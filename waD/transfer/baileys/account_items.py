@@ -18,13 +18,13 @@ from waD.e2ee.interop.common import (
     unnest,
 )
 from waD.e2ee.limits import MAX_UINT32
+from waD.e2ee.syncd.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.link.credentials import Credentials
 from waD.messaging import kinds
 from waD.messaging.values import encode_text
 from waD.store.canonical import canonical
 from waD.transfer.baileys import names
 from waD.transfer.baileys.source import BaileysItems
-from waD.transfer.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.transfer.state import Report
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID, LID

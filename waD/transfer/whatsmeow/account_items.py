@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from waD.e2ee.syncd.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.link.credentials import Credentials
 from waD.messaging import kinds
 from waD.messaging.message_secrets import LONG_LIFE_MS
@@ -16,7 +17,6 @@ from waD.messaging.values import encode_text
 from waD.proto import e2e_pb2
 from waD.store.canonical import canonical
 from waD.store.model import SECRET_LENGTH, SecretRow
-from waD.transfer.lthash import EMPTY, HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.transfer.sources.message_secrets import bare, is_message_id, under_lid
 from waD.transfer.sources.rows import Row
 from waD.transfer.state import MESSAGE_SECRET, Report
