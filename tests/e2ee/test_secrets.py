@@ -15,7 +15,7 @@ import pytest
 
 import waD.e2ee
 from tests.e2ee.parties import Device, acquainted, flip, new_pair, seeded
-from waD.e2ee import adv, curve, documents, groups, messages, ratchet, session, skipped
+from waD.e2ee import adv, curve, documents, groups, media, messages, ratchet, session, skipped
 from waD.e2ee.address import SignalAddress
 from waD.e2ee.documents import SenderKeyDocument, SessionDocument
 from waD.e2ee.errors import SignalError
@@ -42,6 +42,9 @@ LETTER = ALICE.send(BOB, PLAINTEXT)
 GROUP = groups.create(seeded(5))
 MEMBER = groups.process_distribution(None, groups.distribution(GROUP))
 _, GROUP_LETTER = groups.encrypt(GROUP, PLAINTEXT, seeded(6))
+MEDIA_KEY = bytes(range(100, 132))
+MEDIA_KEYS = media.expand(MEDIA_KEY, "image")
+SEALED = media.encrypt(MEDIA_KEY, "image", PLAINTEXT)
 
 
 def documents_of(record: SessionRecord | SenderKeyRecord) -> Iterator[object]:
@@ -83,6 +86,8 @@ def samples() -> list[object]:
         *documents_of(ALICES),
         *documents_of(BOBS),
         *documents_of(GROUP),
+        MEDIA_KEYS,
+        SEALED[1],
         SignalAddress("1", 0, 0),
         adv.AdvResult(ALICE.local.identity.public, False, 1, 2, 3, False, False),
         adv.KeyIndexList(1, 2, 3, frozenset(), False, True),
@@ -92,6 +97,7 @@ def samples() -> list[object]:
 def secrets() -> set[bytes]:
     """All key material inside the samples, and the plaintext."""
     found = {PLAINTEXT, *ratchet.message_keys(bytes(range(32)))}
+    found |= {MEDIA_KEY, MEDIA_KEYS.iv, MEDIA_KEYS.cipher_key, MEDIA_KEYS.mac_key, MEDIA_KEYS.ref_key}
     for device in (ALICE, BOB):
         pairs = [device.local.identity, device.signed_prekey, *device.prekeys.values()]
         found |= {pair.private for pair in pairs}
@@ -186,6 +192,12 @@ def failures() -> dict[str, Callable[[], object]]:
         ),
         "foreign": lambda: protobuf.import_session(protobuf.export_session(BOBS)[:-9]),
         "foreign pair": lambda: common.sender_chain(bytes(32), ALICE.local.identity.private, 0, bytes(32)),
+        "media key": lambda: media.expand(MEDIA_KEY[:-1], "image"),
+        "media kind": lambda: media.expand(MEDIA_KEY, "ppic"),  # type: ignore[arg-type]
+        "media file": lambda: media.decrypt(MEDIA_KEY, "video", SEALED[0], enc_sha256=SEALED[1].enc_sha256),
+        "media plaintext": lambda: media.decrypt(
+            MEDIA_KEY, "image", SEALED[0], enc_sha256=SEALED[1].enc_sha256, file_sha256=bytes(32)
+        ),
         "adv": lambda: adv.verify_companion(bytes(32), LETTER[1], None),
     }
 

@@ -88,23 +88,30 @@ class Endpoint:
             query.append("ED=" + base64.urlsafe_b64encode(routing_info).decode())
         return f"{target}?{'&'.join(query)}" if query else target
 
-    def ssl_context(self) -> ssl.SSLContext:
+    def ssl_context(self, use: str = "chat") -> ssl.SSLContext:
         """The TLS settings: system roots plus `ca_file`; one object for all connections of a process.
+
+        Args:
+            use: a library that changes the settings it is given needs an object of its own.
 
         Raises:
             EndpointError: `ca_file` cannot be read as PEM certificates.
         """
         if self.ca_file is None:
-            return _ssl_context(None, 0)
+            return _ssl_context(None, 0, use)
         try:
             changed = self.ca_file.stat().st_mtime_ns
         except OSError as error:
             raise EndpointError(f"the CA file {self.ca_file} cannot be read: {error.strerror}") from None
-        return _ssl_context(self.ca_file, changed)
+        return _ssl_context(self.ca_file, changed, use)
 
 
-@lru_cache(maxsize=4)
-def _ssl_context(ca_file: Path | None, changed: int) -> ssl.SSLContext:  # noqa: ARG001 - part of the cache key
+@lru_cache(maxsize=8)
+def _ssl_context(
+    ca_file: Path | None,
+    changed: int,  # noqa: ARG001 - part of the cache key
+    use: str,  # noqa: ARG001 - likewise
+) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from waD.sandbox.errors import SandboxError
-from waD.sandbox.faults import LATER, NOISE_MODES, NOW, PATCH_MODES, STALL_MODES, Fault
+from waD.sandbox.faults import LATER, MEDIA_MODES, NOISE_MODES, NOW, PATCH_MODES, STALL_MODES, Fault
 from waD.sandbox.handles import PhoneHandle
 from waD.sandbox.httpd import HttpRequest, HttpResponse
+from waD.sandbox.media_admin import MediaAdmin
 from waD.sandbox.qr import MAX_QR
 from waD.wire.node import Node
 
@@ -156,6 +157,7 @@ class Admin:
             ("GET", r"/admin/deliveries", self._deliveries),
             ("GET", r"/admin/traffic", self._traffic),
             ("GET", r"/admin/complaints", self._complaints),
+            *MediaAdmin(sandbox).routes(),
         ]
         self._routes = [(method, re.compile(pattern), handler) for method, pattern, handler in routes]
 
@@ -204,6 +206,7 @@ class Admin:
                 "noiseModes": NOISE_MODES,
                 "stallModes": STALL_MODES,
                 "patchModes": PATCH_MODES,
+                "mediaModes": MEDIA_MODES,
             },
         }
 

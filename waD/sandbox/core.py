@@ -13,6 +13,7 @@ from waD.e2ee.messages import MAC_LENGTH, parse_prekey_message
 from waD.proto.payload_pb2 import ClientPayload, DeviceProps
 from waD.sandbox.accounts import Device
 from waD.sandbox.appstate import AppState
+from waD.sandbox.blobs import AppStateBlobs
 from waD.sandbox.encryption import Encryption
 from waD.sandbox.environment import Environment, Settings
 from waD.sandbox.errors import IqError, SandboxError
@@ -20,6 +21,7 @@ from waD.sandbox.faults import NOW, Fault
 from waD.sandbox.iqs import Iqs, error_reply, is_ping, result
 from waD.sandbox.journal import Journal
 from waD.sandbox.links import PROTOCOL_ERROR, Link, Output
+from waD.sandbox.media import Media
 from waD.sandbox.pairing import Pairing
 from waD.sandbox.phones import Phones
 from waD.sandbox.presence import PresenceService
@@ -70,7 +72,11 @@ class Core:
         self.presence = PresenceService(self.world)
         self.pairing = Pairing(self.world, self.phones, self._removed)
         usync = Usync(self.world, self.phones.key_index_list)
-        self.iqs = Iqs(self.world, self.encryption, self.pairing, usync, self.app_state, self._activate)
+        self.media = Media(self.world)
+        self.app_state.blobs = AppStateBlobs(self.media)
+        self.iqs = Iqs(
+            self.world, self.encryption, self.pairing, usync, self.app_state, self.media, self._activate
+        )
         self._numbers = itertools.count(1)
 
     def open_link(self, client_static: bytes, payload: bytes) -> Link:

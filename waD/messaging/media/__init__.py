@@ -1,0 +1,1 @@
+"""Media files of WhatsApp's media hosts: where they are, how they are fetched (chapter 05 §1)."""
