@@ -20,6 +20,7 @@ from waD.sandbox.faults import NOW, Fault
 from waD.sandbox.iqs import Iqs, error_reply, is_ping, result
 from waD.sandbox.journal import Journal
 from waD.sandbox.links import PROTOCOL_ERROR, Link, Output
+from waD.sandbox.media import Media
 from waD.sandbox.pairing import Pairing
 from waD.sandbox.phones import Phones
 from waD.sandbox.presence import PresenceService
@@ -70,7 +71,10 @@ class Core:
         self.presence = PresenceService(self.world)
         self.pairing = Pairing(self.world, self.phones, self._removed)
         usync = Usync(self.world, self.phones.key_index_list)
-        self.iqs = Iqs(self.world, self.encryption, self.pairing, usync, self.app_state, self._activate)
+        self.media = Media(self.world)
+        self.iqs = Iqs(
+            self.world, self.encryption, self.pairing, usync, self.app_state, self.media, self._activate
+        )
         self._numbers = itertools.count(1)
 
     def open_link(self, client_static: bytes, payload: bytes) -> Link:

@@ -37,6 +37,10 @@ class Settings(msgspec.Struct, frozen=True):
         app_state_page: most patches of one collection in one reply.
         app_state_snapshots: answer a client that asks for a snapshot with one, off by default: Baileys fetches
             files from nowhere but the real service (chapter 05 §1.2).
+        media_max_bytes: largest upload.
+        media_days: how long a file is served.
+        media_ttl_s: how long the list of media hosts is said to be good.
+        media_auth_ttl_s: how long a credential for uploads is good.
     """
 
     chat_state_ttl_s: float = 30.0
@@ -50,6 +54,10 @@ class Settings(msgspec.Struct, frozen=True):
     media_host: str = "127.0.0.1:8080"
     app_state_page: int = 50
     app_state_snapshots: bool = False
+    media_max_bytes: int = 2 * 1024**3
+    media_days: int = 30
+    media_ttl_s: int = 300
+    media_auth_ttl_s: int = 21_600
 
 
 @dataclass(slots=True)

@@ -43,12 +43,18 @@ LATER: Final = frozenset(
         "withhold-key",
         "sync-error",
         "bad-patch",
+        "media-upload",
+        "media-download",
     }
 )
 """Kinds that wait for their occasion."""
 NOISE_MODES: Final = ("garbage", "bad-certificate", "expired", "silent")
 STALL_MODES: Final = ("read", "send", "both", "queue")
 PATCH_MODES: Final = ("patch-mac", "snapshot-mac", "value-mac", "index-mac", "version")
+MEDIA_MODES: Final = {
+    "media-upload": ("slow", "redirect"),
+    "media-download": ("slow", "redirect", "damaged", "truncated", "huge", "expired"),
+}
 MAX_ARMED: Final = 1000
 
 
@@ -64,10 +70,10 @@ class Fault(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
         child: tag of another child of a stream error or `ib`.
         attrs: further attributes of the failure, or of the child.
         xmlns: whose iqs are answered wrongly; None: all.
-        backoff_s: told with an iq error.
-        never: the iq is not answered at all; for `http`: the TCP connection is cut.
-        delay_ms: of an ack.
-        mode: how the noise handshake fails, which direction stalls, or what is wrong with a patch.
+        backoff_s: told with an iq error, or as Retry-After of a media answer.
+        never: the iq is not answered at all; for `http` and media: the TCP connection is cut.
+        delay_ms: of an ack; of an upload or each KiB of a download, when it is `slow`.
+        mode: how the noise handshake fails, which direction stalls, or what is wrong with a patch or a file.
         collection: of the app state that a `sync-error` or `bad-patch` is about; None: any.
         frame: a closing frame is sent.
         id: number for listing and clearing; given by the sandbox.
@@ -121,8 +127,24 @@ class Faults:
             raise SandboxError("the fault 'http' needs a code, or never=true to cut the connection")
         if fault.kind == "iq" and fault.code is None and not fault.never:
             raise SandboxError("the fault 'iq' needs a code, or never=true")
+        self._check_media(fault)
         if fault.count < 0:
             raise SandboxError("count is 0 (until cleared) or more")
+
+    def _check_media(self, fault: Fault) -> None:
+        modes = MEDIA_MODES.get(fault.kind)
+        if modes is None:
+            return
+        if fault.target is not None:
+            raise SandboxError("requests for media name no device: a media fault has no target")
+        if fault.mode is None and fault.code is None and not fault.never:
+            raise SandboxError(
+                f"the fault {fault.kind!r} needs a code, never=true or a mode: {', '.join(modes)}"
+            )
+        if fault.mode is not None and fault.mode not in modes:
+            raise SandboxError(f"the fault {fault.kind!r} has the modes {', '.join(modes)}")
+        if fault.code is not None and not 200 <= fault.code <= 599:
+            raise SandboxError("a code of a media fault is an HTTP status from 200 to 599")
 
     def arm(self, fault: Fault) -> Fault:
         """Keep a fault for its occasion."""

@@ -11,12 +11,13 @@ import h11
 import msgspec
 import trio
 
+from waD.sandbox.exchange import Exchange, next_event
+from waD.sandbox.media_host import MediaHost
 from waD.sandbox.websocket import Websocket
 
 MAX_HEAD: Final = 65_536
 MAX_BODY: Final = 4 * 1024 * 1024
 REQUEST_S: Final = 30.0
-CHUNK: Final = 65_536
 CHAT_PATH: Final = "/ws/chat"
 _BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError)
 
@@ -54,8 +55,9 @@ Gate = Callable[[], int | None]
 class HttpServer:
     """Speaks HTTP/1.1 on a stream until it ends or becomes a websocket."""
 
-    def __init__(self, answer: Answer, serve_client: Serve, gate: Gate) -> None:
+    def __init__(self, answer: Answer, media: MediaHost, serve_client: Serve, gate: Gate) -> None:
         self._answer = answer
+        self._media = media
         self._serve_client = serve_client
         self._gate = gate
 
@@ -72,17 +74,20 @@ class HttpServer:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         while True:
             with trio.move_on_after(REQUEST_S) as scope:
-                request = await _next_event(stream, connection)
+                request = await next_event(stream, connection)
             if scope.cancelled_caught or not isinstance(request, h11.Request):
                 return
             if _is_upgrade(request):
                 await self._upgrade(stream, connection, request)
                 return
-            with trio.move_on_after(REQUEST_S) as scope:
-                body = await _read_body(stream, connection)
-            if scope.cancelled_caught:
-                return
-            await self._respond(stream, connection, request, body)
+            if self._media.owns(request):
+                await self._media.serve(Exchange(stream, connection, request))
+            else:
+                with trio.move_on_after(REQUEST_S) as scope:
+                    body = await _read_body(stream, connection)
+                if scope.cancelled_caught:
+                    return
+                await self._respond(stream, connection, request, body)
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
@@ -123,17 +128,11 @@ class HttpServer:
         await self._serve_client(websocket)
 
 
-async def _next_event(stream: trio.abc.Stream, connection: h11.Connection) -> Any:
-    while (event := connection.next_event()) is h11.NEED_DATA:
-        connection.receive_data(bytes(await stream.receive_some(CHUNK)))
-    return event
-
-
 async def _read_body(stream: trio.abc.Stream, connection: h11.Connection) -> bytes | None:
     """The request's body; None when it is too long."""
     body = bytearray()
     while True:
-        event = await _next_event(stream, connection)
+        event = await next_event(stream, connection)
         if isinstance(event, h11.EndOfMessage):
             return bytes(body)
         if not isinstance(event, h11.Data):

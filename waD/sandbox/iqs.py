@@ -10,6 +10,7 @@ from waD.sandbox.appstate import AppState
 from waD.sandbox.encryption import Encryption
 from waD.sandbox.errors import IqError
 from waD.sandbox.links import Link
+from waD.sandbox.media import Media
 from waD.sandbox.pairing import Pairing
 from waD.sandbox.settings_iqs import SettingsIqs
 from waD.sandbox.usync import Usync
@@ -31,6 +32,7 @@ class Iqs:
         pairing: Pairing,
         usync: Usync,
         app_state: AppState,
+        media: Media,
         activate: Callable[[Link], None],
     ) -> None:
         self._world = world
@@ -45,7 +47,7 @@ class Iqs:
             "status": lambda _link, device, iq: settings.status(device, iq),
             "disappearing_mode": lambda _link, device, iq: settings.disappearing(device, iq),
             "abt": lambda _link, device, _iq: settings.props(device),
-            "w:m": lambda _link, _device, _iq: settings.media_conn(),
+            "w:m": lambda _link, _device, _iq: media.conn(),
             "w:sync:app:state": lambda _link, device, iq: app_state.sync(device, iq),
             "md": lambda link, device, iq: pairing.companion_request(link, device, iq),
             "urn:xmpp:whatsapp:dirty": _empty,

@@ -8,6 +8,7 @@ import msgspec
 
 from waD.sandbox.accounts import Account, AccountRecord, Device, DeviceRecord
 from waD.sandbox.core import Core
+from waD.sandbox.media import JOURNAL_KIND
 
 
 class Rows(Protocol):
@@ -43,6 +44,8 @@ def restore(core: Core, source: Rows) -> None:
             world.restore_item(devices[device_key], value)
     for key, value in source.rows("relayed"):
         world.restore_relayed(key, value)
+    for _, value in source.rows(JOURNAL_KIND):
+        core.media.restore(value)
     for account in accounts.values():
         core.phones.of(account).app_state.start()
         world.phone_work.append(account.phone)

@@ -23,6 +23,8 @@ from waD.sandbox.faults import Fault
 from waD.sandbox.handles import PhoneHandle
 from waD.sandbox.httpd import CHAT_PATH, HttpServer
 from waD.sandbox.identity import ServerIdentity, make_tls_files, new_identity
+from waD.sandbox.media_files import MediaFiles
+from waD.sandbox.media_host import MediaHost
 from waD.sandbox.persistence import SqliteJournal
 from waD.sandbox.restore import restore
 from waD.sandbox.websocket import Websocket
@@ -30,6 +32,7 @@ from waD.sandbox.websocket import Websocket
 LOOPBACK: Final = "127.0.0.1"
 WAIT_S: Final = 30.0
 BACKLOG: Final = 256
+MEDIA_DIRECTORY: Final = "media"
 
 
 class Sandbox:
@@ -42,7 +45,7 @@ class Sandbox:
     """
 
     def __init__(
-        self, core: Core, identity: ServerIdentity, journal: SqliteJournal | None, host: str
+        self, core: Core, identity: ServerIdentity, journal: SqliteJournal | None, host: str, directory: Path
     ) -> None:
         self.core = core
         self.host = host
@@ -52,7 +55,17 @@ class Sandbox:
         self._journal = journal
         self._changed = trio.Event()
         core.world.on_settled = self._on_settled
-        self._http = HttpServer(Admin(self).answer, self._serve_client, self._gate)
+        files = MediaFiles(directory / MEDIA_DIRECTORY)
+        files.sweep({record.digest for record in core.media.records()})
+        media = MediaHost(
+            core.media,
+            files,
+            core.world.faults,
+            base=lambda: f"https://{core.world.settings.media_host}",
+            limit=lambda: core.world.settings.media_max_bytes,
+            flush=self.flush,
+        )
+        self._http = HttpServer(Admin(self).answer, media, self._serve_client, self._gate)
 
     @property
     def url(self) -> str:
@@ -152,16 +165,13 @@ async def run_sandbox(
         core = Core(environment, settings, journal)
         if journal is not None:
             restore(core, journal)
-        sandbox = Sandbox(core, identity, journal, host)
+        directory = state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="waD-")))
+        sandbox = Sandbox(core, identity, journal, host, directory)
         await sandbox.flush()
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             if port is not None:
-                if tls:
-                    directory = state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="waD-")))
-                    await _listen(nursery, sandbox, port, directory)
-                else:
-                    await _listen(nursery, sandbox, port, None)
+                await _listen(nursery, sandbox, port, directory if tls else None)
             try:
                 yield sandbox
             except Exception as error:  # the block's own failure: passed on below, not inside a group

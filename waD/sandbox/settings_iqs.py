@@ -1,4 +1,4 @@
-"""Account settings by iq: privacy, block list, about, props, media hosts (chapter 06 §6, §11)."""
+"""Account settings by iq: privacy, block list, about, props (chapter 06 §6, §11)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ PRIVACY_VALUES: Final[dict[str, frozenset[str]]] = {
 MAX_ABOUT: Final = 139
 TIMERS: Final = frozenset({0, 86_400, 604_800, 7_776_000})
 PROPS_REFRESH_S: Final = 86_400
-MEDIA_TTL_S: Final = 300
-MEDIA_AUTH_TTL_S: Final = 21_600
-MEDIA_BUCKETS: Final = 12
 _CSTOKENS: Final = "24941"
 _TCTOKENS: Final = "10518"
 
@@ -110,19 +107,6 @@ class SettingsIqs:
         ]
         attrs = {"protocol": "1", "hash": "sandbox", "refresh": str(PROPS_REFRESH_S), "refresh_id": "1"}
         return [Node("props", dict(attrs), props)]
-
-    def media_conn(self) -> list[Node]:
-        """Name this server as media host (chapter 05 §1.1)."""
-        token = hashlib.sha256(str(self._world.now_s // MEDIA_AUTH_TTL_S).encode()).hexdigest()[:32]
-        attrs = {
-            "auth": token,
-            "ttl": str(MEDIA_TTL_S),
-            "auth_ttl": str(MEDIA_AUTH_TTL_S),
-            "max_buckets": str(MEDIA_BUCKETS),
-        }
-        return [
-            Node("media_conn", dict(attrs), [Node("host", {"hostname": self._world.settings.media_host})])
-        ]
 
     def account_sync(self, changer: Device, content: Node) -> None:
         """Tell the account's other companions that something changed."""

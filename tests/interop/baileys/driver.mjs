@@ -4,12 +4,15 @@
 //
 // Commands:  {"do":"connect","url","authDir","rootKey","pushName"?,"readReceipts"?}
 //            {"do":"send","to","text","id"?,"quote"? (id of a message seen here),"mentions"?}
+//            {"do":"sendMedia","to","kind" (image, video, audio, ptt, document, sticker),"length","caption"?}
+//            {"do":"download","id" (of a message seen here),"start"?,"end"?}
 //            {"do":"read","chat","ids"}  {"do":"presence","kind","to"?}  {"do":"check","number"}
 //            {"do":"modify","change","jid"?} (app state, as chatModify takes it)  {"do":"rename","name"}
 //            {"do":"logout"}  {"do":"close"}  {"do":"quit"}; each may have a "tag" that the answer repeats.
 // Events:    {"event":"qr"|"open"|"closed"|"message"|"update"|"receipt"|"presence"|"chat"|"contact"|"name"|"done"|"failed"
 //            |"offline", …}
 import { createRequire } from 'node:module'
+import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
 import { join } from 'node:path'
@@ -22,8 +25,13 @@ for (const name of ['log', 'info', 'warn', 'debug']) {
 const modules = process.argv[2]
 const require = createRequire(join(modules, 'package.json'))
 const load = async name => import(pathToFileURL(require.resolve(name)).href)
-const { default: makeWASocket, useMultiFileAuthState, WA_CERT_DETAILS, DisconnectReason } =
-  await load('@whiskeysockets/baileys')
+const {
+  default: makeWASocket,
+  useMultiFileAuthState,
+  downloadMediaMessage,
+  WA_CERT_DETAILS,
+  DisconnectReason
+} = await load('@whiskeysockets/baileys')
 const { default: pino } = await load('pino')
 
 const say = event => process.stdout.write(JSON.stringify(event) + '\n')
@@ -61,6 +69,29 @@ const stored = async key => {
     await Promise.allSettled(sending)
   }
   return sent.get(key.id)
+}
+
+// Contents of a file that can be told by its length, and what is announced with it.
+const patterned = length => Buffer.from(Uint8Array.from({ length }, (_, index) => (index * 7) & 255))
+
+const mediaContent = (kind, data, caption) => {
+  switch (kind) {
+    case 'image':
+      // With a thumbnail at hand no picture library is needed.
+      return { image: data, jpegThumbnail: '/9j/4AA=', width: 2, height: 2, mimetype: 'image/jpeg', caption }
+    case 'video':
+      return { video: data, jpegThumbnail: '/9j/4AA=', mimetype: 'video/mp4', caption }
+    case 'audio':
+      return { audio: data, mimetype: 'audio/mp4', seconds: 1 }
+    case 'ptt':
+      return { audio: data, ptt: true, mimetype: 'audio/ogg; codecs=opus', seconds: 1, waveform: new Uint8Array(64) }
+    case 'document':
+      return { document: data, mimetype: 'application/pdf', fileName: 'a.pdf' }
+    case 'sticker':
+      return { sticker: data, mimetype: 'image/webp' }
+    default:
+      throw new Error(`no such kind ${kind}`)
+  }
 }
 
 const connect = async options => {
@@ -187,6 +218,17 @@ const commands = {
     })
     sending.add(underway)
     return underway.finally(() => sending.delete(underway))
+  },
+  sendMedia: async ({ to, kind, length, caption }) => {
+    const message = await socket.sendMessage(to, mediaContent(kind, patterned(length), caption))
+    sent.set(message.key.id, message.message)
+    seen.set(message.key.id, message)
+    return { id: message.key.id, message: JSON.stringify(message.message) }
+  },
+  download: async ({ id, start, end }) => {
+    const options = { ...(start !== undefined && { startByte: start }), ...(end !== undefined && { endByte: end }) }
+    const data = await downloadMediaMessage(seen.get(id), 'buffer', options, { logger })
+    return { length: data.length, sha256: createHash('sha256').update(data).digest('hex') }
   },
   read: async ({ chat, ids }) => socket.readMessages(ids.map(id => ({ remoteJid: chat, id, fromMe: false }))),
   presence: async ({ kind, to }) =>
