@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.interop.baileys_client import BaileysClient
 from tests.interop.conftest import Baileys, pair
-from waD.sandbox import run_sandbox
+from waD.sandbox import Settings, run_sandbox
 from waD.sandbox.handles import PhoneHandle
 
 ALICE = "15550000001"
@@ -43,6 +43,24 @@ async def test_the_state_of_a_phone_arrives(baileys: Baileys, tmp_path: Path) ->
             await client.wait(lambda one: one["event"] == "chat" and one.get("muteEndTime") == UNTIL_MS)
             await client.wait(lambda one: one["event"] == "chat" and one.get("pinned"))
             expect_agreement(client, alice)
+
+
+async def test_snapshots_are_files_that_baileys_reads(baileys: Baileys, tmp_path: Path) -> None:
+    async with run_sandbox(tls=True, settings=Settings(app_state_snapshots=True)) as sandbox:
+        alice, bob = sandbox.phone(ALICE, "Alice"), sandbox.phone(BOB, "Bob")
+        await bob.send(ALICE, "there is a chat")
+        await alice.set_push_name("Alice of the phone")
+        await alice.set_contact(BOB, "Bob Builder")
+        for until in range(UNTIL_MS - 3, UNTIL_MS + 1):
+            await alice.mute(BOB, until)
+        host = sandbox.core.world.settings.media_host
+        async with baileys(sandbox, tmp_path / "alice", log="warn", mediaHost=host) as client:
+            await pair(client, sandbox, ALICE)
+            await client.wait_for("name", name="Alice of the phone")
+            await client.wait_for("contact", name="Bob Builder", id=bob.jid)
+            await client.wait(lambda one: one["event"] == "chat" and one.get("muteEndTime") == UNTIL_MS)
+            expect_agreement(client, alice)
+        assert len(sandbox.core.media.records()) >= 3, "one for each collection that is not empty"
 
 
 async def test_changes_go_both_ways(baileys: Baileys, tmp_path: Path) -> None:

@@ -387,7 +387,7 @@ class TestSnapshots:
     def test_a_file_that_is_gone_stops_the_phone_and_gives_no_snapshot(self) -> None:
         account = Account(settings=Settings(app_state_snapshots=True))
         in_file(account)
-        assert account.failures() == ["there is no media host for files of the app state"]
+        assert account.failures() == ["the file is not on the media host"]
         account.core.app_state.blobs = Shelf()
         assert account.client.request("regular_high", snapshot=True).child("snapshot") is None
 

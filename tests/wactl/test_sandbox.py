@@ -354,7 +354,7 @@ def test_the_option_wins_over_the_environment(
 def test_run_becomes_the_sandbox(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(run_module.os, "execv", lambda path, words: became.append((path, words)))
-    words = "--host ::1 --port 0 --tls --state /tmp/s --seed -3 --chat-state-ttl 1.5 --quiet"
+    words = "--host ::1 --port 0 --tls --state /tmp/s --seed -3 --chat-state-ttl 1.5 --snapshots --quiet"
     assert run("sandbox", "run", *words.split(), "--json").exit_code == 0
     ((path, argv),) = became
     assert path == argv[0] == sys.executable
@@ -362,7 +362,7 @@ def test_run_becomes_the_sandbox(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert argv[1:at] in ([], ["-P"])
     assert argv[at:] == [
         "-m", "waD.sandbox", "run", "--host=::1", "--port=0", "--state=/tmp/s", "--seed=-3", "--chat-state-ttl=1.5",
-        "--tls", "--quiet", "--json",
+        "--tls", "--snapshots", "--quiet", "--json",
     ]  # fmt: skip
     became.clear()
     run("sandbox", "run")
@@ -401,3 +401,6 @@ def test_a_real_sandbox_with_tls(spawn: Spawn, run: Run) -> None:
 
 def test_run_refuses_what_cannot_be(run: Run) -> None:
     assert run("sandbox", "run", "--port", "70000").exit_code == 2
+    line = [sys.executable, "-m", "waD.sandbox", "run", "--port", "0", "--snapshots"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, "needs --tls" in done.stderr) == (2, True)

@@ -150,7 +150,7 @@ class Network:
     )
     ca_file: Path | None = optional(
         File(),
-        "Certificate authorities in PEM form that are trusted for TLS beside those of the system.",
+        "Certificate authorities in PEM form that are trusted for TLS beside those of the system, also at media hosts.",
         example='"/etc/waD/ca.pem"',
     )
     proxy: str | None = secret(

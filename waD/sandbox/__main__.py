@@ -33,6 +33,7 @@ def main() -> None:
 @click.option(
     "--chat-state-ttl", type=float, default=30.0, show_default=True, help="Seconds a typing notice lives."
 )
+@click.option("--snapshots", is_flag=True, help="Give snapshots of the app state as files; needs --tls.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line at the start.")
 def run(
@@ -43,6 +44,7 @@ def run(
     state: Path | None,
     seed: int | None,
     chat_state_ttl: float,
+    snapshots: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -50,7 +52,9 @@ def run(
 
     Example: python -m waD.sandbox run --port 0 --state /tmp/sandbox
     """
-    settings = Settings(chat_state_ttl_s=chat_state_ttl)
+    if snapshots and not tls:
+        raise click.UsageError("--snapshots needs --tls: clients fetch files over https only")
+    settings = Settings(chat_state_ttl_s=chat_state_ttl, app_state_snapshots=snapshots)
 
     async def serve() -> None:
         async with run_sandbox(

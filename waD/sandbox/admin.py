@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from waD.e2ee.media import parse_token
 from waD.sandbox.errors import SandboxError
 from waD.sandbox.faults import LATER, MEDIA_MODES, NOISE_MODES, NOW, PATCH_MODES, STALL_MODES, Fault
 from waD.sandbox.handles import PhoneHandle
 from waD.sandbox.httpd import HttpRequest, HttpResponse
+from waD.sandbox.media_admin import MediaAdmin
 from waD.sandbox.qr import MAX_QR
 from waD.wire.node import Node
 
@@ -121,12 +121,6 @@ class Drop(msgspec.Struct, forbid_unknown_fields=True):
     frame: bool = False
 
 
-class Expire(msgspec.Struct, forbid_unknown_fields=True):
-    """Body that may name a file; without a name, all of them."""
-
-    token: str | None = None
-
-
 Handler = Callable[..., "Awaitable[Any] | Any"]
 
 
@@ -158,14 +152,12 @@ class Admin:
             ("GET", r"/admin/faults", self._faults),
             ("POST", r"/admin/faults", self._fault),
             ("DELETE", r"/admin/faults(?:/([0-9]{1,9}))?", self._clear_faults),
-            ("GET", r"/admin/media", self._media),
-            ("POST", r"/admin/media/expire", self._expire_media),
-            ("POST", r"/admin/media/forget-credentials", self._forget_credentials),
             ("POST", r"/admin/drop", self._drop),
             ("GET", r"/admin/keys", self._keys),
             ("GET", r"/admin/deliveries", self._deliveries),
             ("GET", r"/admin/traffic", self._traffic),
             ("GET", r"/admin/complaints", self._complaints),
+            *MediaAdmin(sandbox).routes(),
         ]
         self._routes = [(method, re.compile(pattern), handler) for method, pattern, handler in routes]
 
@@ -328,22 +320,6 @@ class Admin:
 
     def _clear_faults(self, _request: HttpRequest, fault_id: str | None) -> dict[str, Any]:
         return {"cleared": self._sandbox.core.world.faults.clear(int(fault_id) if fault_id else None)}
-
-    def _media(self, _request: HttpRequest) -> list[dict[str, Any]]:
-        return [record.view() for record in self._sandbox.core.media.records()][:MAX_LISTED]
-
-    async def _expire_media(self, request: HttpRequest) -> dict[str, Any]:
-        body = _body(request, Expire)
-        digest = None if body.token is None else parse_token(body.token)
-        if body.token is not None and digest is None:
-            raise SandboxError("a token is the base64url of a SHA-256")
-        count = self._sandbox.core.media.expire(digest)
-        await self._sandbox.flush()
-        return {"expired": count}
-
-    def _forget_credentials(self, _request: HttpRequest) -> dict[str, Any]:
-        self._sandbox.core.media.forget_auths()
-        return {"done": True}
 
     def _drop(self, request: HttpRequest) -> dict[str, Any]:
         body = _body(request, Drop)

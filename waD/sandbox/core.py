@@ -13,6 +13,7 @@ from waD.e2ee.messages import MAC_LENGTH, parse_prekey_message
 from waD.proto.payload_pb2 import ClientPayload, DeviceProps
 from waD.sandbox.accounts import Device
 from waD.sandbox.appstate import AppState
+from waD.sandbox.blobs import AppStateBlobs
 from waD.sandbox.encryption import Encryption
 from waD.sandbox.environment import Environment, Settings
 from waD.sandbox.errors import IqError, SandboxError
@@ -72,6 +73,7 @@ class Core:
         self.pairing = Pairing(self.world, self.phones, self._removed)
         usync = Usync(self.world, self.phones.key_index_list)
         self.media = Media(self.world)
+        self.app_state.blobs = AppStateBlobs(self.media)
         self.iqs = Iqs(
             self.world, self.encryption, self.pairing, usync, self.app_state, self.media, self._activate
         )

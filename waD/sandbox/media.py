@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,11 @@ AUTH_LENGTH: Final = 24
 AUTHS_KEPT: Final = 10_000
 DAY_S: Final = 86_400
 MEDIA_KEY_LENGTH: Final = 32
+SEALED_KEPT: Final = 256
+"""Files of this server's own: each snapshot is a new one, because its key is."""
+READ_HERE: Final = "md-app-state"
+"""Uploads of this kind are read by phones and for snapshots."""
+MAX_READ: Final = 64 * 1024 * 1024
 JOURNAL_KIND: Final = "media"
 _PATH: Final = "/v/t62.7118-24/"
 
@@ -31,7 +36,7 @@ class MediaRecord(msgspec.Struct, array_like=True):
         kind: as the path of the upload named it.
         size: bytes of the file.
         expires_s: Unix seconds after which it is refused.
-        data: the file itself when this server made it; others are kept outside.
+        data: the file itself when this server reads it; others are kept outside.
     """
 
     digest: bytes
@@ -90,6 +95,7 @@ class Media:
         self._records: dict[bytes, MediaRecord] = {}
         self._names: dict[str, bytes] = {}
         self._auths: OrderedDict[str, int] = OrderedDict()
+        self._sealed: deque[bytes] = deque()
 
     def conn(self) -> list[Node]:
         """Answer `media_conn`: this server, with a fresh credential (chapter 05 §1.1)."""
@@ -115,6 +121,9 @@ class Media:
         """Take a file in; the same one again keeps its URL, unless its time is over."""
         known = self._records.get(digest)
         if known is not None and not self.expired(known):
+            if data is not None and known.data is None:
+                known.data = data
+                self._keep(known)
             return known
         expires_s = self._world.now_s + self._world.settings.media_days * DAY_S
         record = MediaRecord(digest, kind, size, expires_s, data)
@@ -122,10 +131,13 @@ class Media:
         return record
 
     def seal(self, kind: MediaKind, plaintext: bytes) -> Blob:
-        """Encrypt something of this server's own under a fresh key and take it in."""
+        """Encrypt something of this server's own under a fresh key and take it in; the oldest such file goes."""
         media_key = self._world.random(MEDIA_KEY_LENGTH)
         data, facts = encrypt(media_key, kind, plaintext)
         record = self.add(facts.enc_sha256, kind, len(data), data)
+        self._sealed.append(record.digest)
+        if len(self._sealed) > SEALED_KEPT:
+            self.remove(self._sealed.popleft())
         return Blob(record, media_key, facts.file_sha256, facts.length)
 
     def by_digest(self, digest: bytes) -> MediaRecord | None:
@@ -161,8 +173,11 @@ class Media:
         self._auths.clear()
 
     def restore(self, value: bytes) -> None:
-        """Put a journalled file back."""
+        """Put a journalled file back, unless its time is over."""
         record = msgspec.msgpack.decode(value, type=MediaRecord)
+        if self.expired(record):
+            self._world.journal.delete(JOURNAL_KIND, record.digest.hex())
+            return
         self._records[record.digest] = record
         self._names[record.name] = record.digest
 

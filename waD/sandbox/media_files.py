@@ -82,6 +82,10 @@ class MediaFiles:
                 start += len(piece)
                 yield piece
 
+    async def whole(self, digest: bytes) -> bytes:
+        """All of a file; OSError when it is not there."""
+        return await trio.Path(self.path(digest)).read_bytes()
+
     def remove(self, digest: bytes) -> None:
         """Remove a file if it is there."""
         self.path(digest).unlink(missing_ok=True)

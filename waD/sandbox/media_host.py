@@ -15,7 +15,7 @@ import trio
 from waD.e2ee.media import parse_token
 from waD.sandbox.exchange import Exchange
 from waD.sandbox.faults import Fault, Faults
-from waD.sandbox.media import Media, MediaRecord
+from waD.sandbox.media import MAX_READ, READ_HERE, Media, MediaRecord
 from waD.sandbox.media_files import MediaFiles, TooLargeError, WrongHashError
 
 EXPIRED: Final = "URL signature expired"
@@ -106,6 +106,8 @@ class MediaHost:
         try:
             async with aclosing(exchange.body()) as body:
                 size = await self._files.write(body, digest, self._limit())
+            read_here = kind == READ_HERE and size <= MAX_READ
+            data = await self._files.whole(digest) if read_here else None
         except TooLargeError:
             await _refuse(exchange, 413, "the file is too large")
         except WrongHashError:
@@ -113,7 +115,7 @@ class MediaHost:
         except OSError as error:
             await _refuse(exchange, 507, f"the file cannot be kept: {error.strerror}")
         else:
-            record = self._media.add(digest, kind, size)
+            record = self._media.add(digest, kind, size, data)
             await self._flush()
             await _answer(exchange, self._place(record))
 
@@ -160,17 +162,17 @@ class MediaHost:
             status, headers["content-range"] = 206, f"bytes {start}-{end - 1}/{size}"
         if fault is not None and fault.mode == "huge":
             headers["content-length"] = str(HUGE)
-        try:
-            async with aclosing(self._pieces(record, start, end)) as pieces:
+        async with aclosing(self._pieces(record, start, end)) as pieces:
+            try:
                 first = await anext(pieces, b"")
-                await exchange.begin(status, headers)
-                if exchange.method != "HEAD":
-                    await exchange.send(first if fault is None else await _spoilt(exchange, first, fault))
-                    async for piece in pieces:
-                        await exchange.send(piece if fault is None else await _spoilt(exchange, piece, fault))
-        except FileNotFoundError:
-            await _refuse(exchange, 404, "the file is gone")
-            return
+            except OSError:
+                await _refuse(exchange, 404, "the file is gone")
+                return
+            await exchange.begin(status, headers)
+            if exchange.method != "HEAD":
+                await exchange.send(first if fault is None else await _spoilt(exchange, first, fault))
+                async for piece in pieces:
+                    await exchange.send(piece if fault is None else await _spoilt(exchange, piece, fault))
         if fault is not None and fault.mode == "huge":
             await exchange.cut()
         await exchange.end()

@@ -46,9 +46,11 @@ _SHOWN: Final = (
     "--attr", "attrs", multiple=True, metavar="NAME=VALUE", help="An attribute of the failure or child."
 )
 @click.option("--xmlns", metavar="NS", help="Which requests are answered wrongly; else all.")
-@click.option("--backoff", type=click.IntRange(0), metavar="SECONDS", help="Told with an error to a request.")
-@click.option("--delay", type=click.IntRange(0), metavar="MS", help="How late an ack comes.")
-@click.option("--never", is_flag=True, help="No answer at all; with http the connection is cut.")
+@click.option(
+    "--backoff", type=click.IntRange(0), metavar="SECONDS", help="Told with an error to a request or a file."
+)
+@click.option("--delay", type=click.IntRange(0), metavar="MS", help="How late an ack or a file comes.")
+@click.option("--never", is_flag=True, help="No answer at all; with http and files the connection is cut.")
 @click.option("--no-frame", is_flag=True, help="Close without a closing frame.")
 @admin_options
 def fault(app: App, admin: Admin, kind: str, attrs: tuple[str, ...], **options: Any) -> None:

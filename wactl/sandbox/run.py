@@ -27,6 +27,7 @@ from wactl.child import command_line
 )
 @click.option("--seed", type=int, metavar="N", help="Deterministic keys and ids, for tests only.")
 @click.option("--chat-state-ttl", type=float, metavar="SECONDS", help="How long a typing notice lives.")
+@click.option("--snapshots", is_flag=True, help="Give snapshots of the app state as files; needs --tls.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def run(
     app: App,
@@ -37,6 +38,7 @@ def run(
     state: Path | None,
     seed: int | None,
     chat_state_ttl: float | None,
+    snapshots: bool,
     quiet: bool,
 ) -> None:
     """Run a sandbox until SIGINT or SIGTERM.
@@ -51,7 +53,7 @@ def run(
         "--seed": seed,
         "--chat-state-ttl": chat_state_ttl,
     }
-    flags = {"--tls": tls, "--quiet": quiet, "--json": app.as_json}
+    flags = {"--tls": tls, "--snapshots": snapshots, "--quiet": quiet, "--json": app.as_json}
     words = [f"{name}={value}" for name, value in values.items() if value is not None]
     words += [name for name, given in flags.items() if given]
     # In this process's place, so that signals and the exit status are the sandbox's own.

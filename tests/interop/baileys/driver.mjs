@@ -3,6 +3,7 @@
 //   node driver.mjs MODULES_DIR
 //
 // Commands:  {"do":"connect","url","authDir","rootKey","pushName"?,"readReceipts"?}
+//            "mediaHost"? stands in for the host that Baileys fetches files of the app state from
 //            {"do":"send","to","text","id"?,"quote"? (id of a message seen here),"mentions"?}
 //            {"do":"sendMedia","to","kind" (image, video, audio, ptt, document, sticker),"length","caption"?}
 //            {"do":"download","id" (of a message seen here),"start"?,"end"?}
@@ -94,8 +95,13 @@ const mediaContent = (kind, data, caption) => {
   }
 }
 
+const fetched = globalThis.fetch
 const connect = async options => {
   wanted = options
+  if (options.mediaHost) {
+    globalThis.fetch = (url, init) =>
+      fetched(String(url).replace('https://mmg.whatsapp.net/', `https://${options.mediaHost}/`), init)
+  }
   const { state, saveCreds } = await useMultiFileAuthState(options.authDir)
   if (WA_CERT_DETAILS && options.rootKey) {
     WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(options.rootKey, 'hex')

@@ -12,11 +12,14 @@ import pytest
 import trio
 
 from tests.link.requester import FakeRequester, result
+from waD.e2ee.syncd.keys import MutationKeys
+from waD.e2ee.syncd.patches import apply_snapshot, parse_snapshot
 from waD.link.endpoint import Endpoint
 from waD.messaging.media.downloads import BlobReference, Downloads
 from waD.messaging.media.errors import MediaError
 from waD.messaging.media.https import Https
-from waD.sandbox import Sandbox, run_sandbox
+from waD.proto.appstate_pb2 import ExternalBlobReference
+from waD.sandbox import Sandbox, Settings, run_sandbox
 from waD.wire.node import Node
 
 LIMIT = 64 * 1024 * 1024
@@ -113,6 +116,27 @@ async def test_faults_of_the_host(faults: list[dict[str, Any]], code: str | None
             assert failure.code == code
             assert failure.permanent == (code in ("gone", "enc_hash", "too_large"))
         assert one.sandbox.core.world.faults.report() == []
+
+
+async def test_a_snapshot_of_the_app_state() -> None:
+    async with run_sandbox(tls=True, settings=Settings(app_state_snapshots=True)) as sandbox:
+        phone = sandbox.phone("15550000001", "Alice").phone
+        asked = Node("collection", {"name": "critical_block", "return_snapshot": "true"})
+        (sync,) = sandbox.core.app_state.sync(
+            phone.device, Node("iq", content=[Node("sync", content=[asked])])
+        )
+        found = sync.children()[0].child("snapshot")
+        assert found is not None
+        blob = ExternalBlobReference.FromString(found.data)
+        reference = BlobReference(
+            blob.directPath, blob.mediaKey, blob.fileSha256, blob.fileEncSha256, blob.fileSizeBytes
+        )
+        one = Visit(sandbox, ca_file=sandbox.ca_file)
+        snapshot = parse_snapshot(await one.downloads.fetch(reference, "md-app-state", LIMIT))
+        keys = {key.id: MutationKeys.expand(key.data) for key in phone.keys.record.app_keys}
+        applied = apply_snapshot("critical_block", snapshot, keys)
+        assert any(entry.value and entry.value.pushNameSetting.name == "Alice" for entry in applied.sets)
+        assert not applied.mac_mismatch
 
 
 async def test_cancelled_in_the_middle_of_a_slow_answer() -> None:
