@@ -21,6 +21,7 @@ from waD.sandbox.media_files import MediaFiles, TooLargeError, WrongHashError
 EXPIRED: Final = "URL signature expired"
 HUGE: Final = 1 << 40
 SLOW_PIECE: Final = 1024
+MAX_FIELDS: Final = 100
 PREFIXES: Final = ("/mms/", "/v/", "/product/", "/pps/", "/newsletter/")
 
 _OCTETS: Final = "application/octet-stream"
@@ -66,15 +67,13 @@ class MediaHost:
     async def serve(self, exchange: Exchange) -> None:
         """Answer a request."""
         path, *rest = _QUERY.split(exchange.target, maxsplit=1)
-        # Some clients append `&…` to a path without query, others a second `?`.
-        query = parse_qs("".join(rest).replace("?", "&"), max_num_fields=100)
         path = unquote(path)
         if exchange.method != "POST" and not await exchange.drained():
             await _refuse(exchange, 413, "this request has no use for a body")
         elif exchange.method in ("GET", "HEAD"):
             await self._download(exchange, path)
         elif exchange.method == "POST" and not path.startswith("/v/"):
-            await self._upload(exchange, path, {name: values[0] for name, values in query.items()})
+            await self._upload(exchange, path, _fields("".join(rest)))
         elif exchange.method == "DELETE":
             await self._delete(exchange, path)
         else:
@@ -199,6 +198,18 @@ class MediaHost:
             return True
         await _spoil(exchange, fault)
         return True
+
+
+def _fields(query: str) -> dict[str, str]:
+    """The first value of each name; nothing when there are too many of them.
+
+    Some clients append `&…` to a path without query, others a second `?`.
+    """
+    try:
+        found = parse_qs(query.replace("?", "&"), max_num_fields=MAX_FIELDS)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in found.items()}
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int]:
