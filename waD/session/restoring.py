@@ -20,7 +20,7 @@ from waD.store.model import MessageRow, OutboxRow, SessionRow
 from waD.store.state import SessionState
 from waD.store.store import Store
 from waD.transfer import plans, reviving
-from waD.transfer.archive import ArchiveError
+from waD.transfer.archive import SECRETS, ArchiveError
 from waD.transfer.archive_reading import Archive, ArchivedSession, open_archive
 from waD.transfer.plans import Comparison, RestoreRefused, Target
 from waD.transfer.state import AuthState, Report
@@ -41,12 +41,14 @@ class Taken(Old):
         final: made for a planned move.
         sha256: of the decrypted archive, in hex: what is restored exactly only once.
         reopen: the archive, for the rows that are added.
+        secrets: how many secrets of messages are with it.
     """
 
     session: ArchivedSession
     final: bool
     sha256: str
     reopen: Callable[[], AbstractAsyncContextManager[Archive]]
+    secrets: int
 
 
 class Restoring(Replacing[Taken]):
@@ -72,7 +74,7 @@ class Restoring(Replacing[Taken]):
         with _opened(file, directory) as archive:
             chosen = _chosen(archive, self._order.source)
             session = archive.session(chosen)
-            archive.check_rows(chosen)
+            rows = archive.check_rows(chosen)
             report = Report()
             creds = read_credentials(session.creds, report)
             if creds is None:
@@ -89,6 +91,7 @@ class Restoring(Replacing[Taken]):
                 manifest.final,
                 archive.sha256,
                 partial(_reading, file, directory),
+                rows.get(SECRETS, 0),
             )
 
     async def is_exact(self, old: Taken, row: SessionRow | None = None) -> bool:  # noqa: ARG002 - of the base
@@ -126,6 +129,8 @@ class Restoring(Replacing[Taken]):
     # What is added; rows that are there already stay as they are.
 
     async def _add_secrets(self, old: Taken, state: SessionState) -> None:
+        if not old.secrets:
+            return
         async with old.reopen() as archive:
             async for found in _pages(archive.secrets(old.session.listed.id)):
                 await state.merge_secrets(found)

@@ -18,12 +18,7 @@ NOW_S = samples.NOW_MS // 1000
 DAY_MS = 86_400_000
 SECRET = bytes(range(32))
 TEXT = base64.b64encode(SECRET).decode()
-PN, STRANGER, GROUP = (
-    "5511900000042@s.whatsapp.net",
-    "5511977777777@s.whatsapp.net",
-    "120363000000000041@g.us",
-)
-OWN_PN, OWN_LID = "5511900000041@s.whatsapp.net", "100000000000041@lid"
+STRANGER, GROUP = "5511977777777@s.whatsapp.net", "120363000000000041@g.us"
 
 
 def message(chat: str = STRANGER, secret: Any = TEXT, **more: Any) -> dict[str, Any]:

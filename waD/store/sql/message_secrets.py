@@ -75,6 +75,8 @@ def find(
 ) -> list[SecretRow]:
     """Those of a message id, in chats and by senders of one of these spellings each."""
     chats, senders = place
+    if not chats or not senders:
+        return []
     query = (
         f"SELECT {_COLUMNS} FROM {TABLE} WHERE session_id=? AND chat IN ({marks(chats)}) "
         f"AND sender IN ({marks(senders)}) AND message_id=?"

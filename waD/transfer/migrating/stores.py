@@ -145,7 +145,7 @@ def put_imported(
         actor: who wants it, for the log of phases.
 
     Raises:
-        MoveRefused, StoreError: nothing was changed, but perhaps an empty session made.
+        MoveRefused, StoreError: nothing was changed, but perhaps an empty session made, with secrets of messages.
     """
     if not SESSION_NAME.fullmatch(name):
         raise MoveRefused("name_invalid", "a name has 1 to 64 letters, digits, dots, dashes and underscores")
