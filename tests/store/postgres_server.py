@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ OWNER: Final = "wad"
 OTHER_USERS: Final = ("postgres", "nobody")
 PR_SET_PDEATHSIG: Final = 1
 READY_S: Final = 30.0
+_STARTER: Final = ThreadPoolExecutor(1)
+"""What a process is told of the end of its parent is the end of the thread that started it: this one stays."""
 CONFIG: Final = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '{directory}'
@@ -136,10 +139,11 @@ class Server:
         """Start it, with settings, and wait until it answers."""
         more = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = _STARTER.submit(
+                subprocess.Popen,
                 [self._place / "postgres", "-D", self.data, *more], stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent, **_as_whom(),
-            )  # fmt: skip
+            ).result()  # fmt: skip
         self._wait()
 
     def _wait(self) -> None:
