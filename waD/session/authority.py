@@ -175,9 +175,9 @@ class AuthKeeper:
     async def _restore(self, restoring: Restoring, taken: Taken, order: RestoreParams) -> RestoreResult:
         name = order.name or taken.session.listed.name
         row = await self._store.session(name)
+        plan = await restoring.plan(taken, row)
         if row is None and not SESSION_NAME.fullmatch(name):
             raise bad_param("name", NAME_RULE)
-        plan = await restoring.plan(taken, row)
         if order.dry_run:
             return _restored(taken, plan, name, "" if row is None else row.id, done=False)
         await self._store.create_session(name)
