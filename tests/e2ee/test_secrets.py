@@ -22,6 +22,10 @@ from waD.e2ee.errors import SignalError
 from waD.e2ee.groups import SenderKeyRecord
 from waD.e2ee.interop import common, node, protobuf
 from waD.e2ee.record import SessionRecord
+from waD.e2ee.syncd import mutations, patches
+from waD.e2ee.syncd.keys import MutationKeys
+from waD.e2ee.syncd.lthash import EMPTY
+from waD.proto.appstate_pb2 import SyncActionValue
 
 PLAINTEXT = b"meet me at the old mill at nine"
 
@@ -44,6 +48,24 @@ MEMBER = groups.process_distribution(None, groups.distribution(GROUP))
 _, GROUP_LETTER = groups.encrypt(GROUP, PLAINTEXT, seeded(6))
 MEDIA_KEY = bytes(range(100, 132))
 MEDIA_KEYS = media.expand(MEDIA_KEY, "image")
+SETTINGS_KEY_ID, SETTINGS_KEY = b"\0\0\0\0\0\x01", MutationKeys.expand(bytes(range(50, 82)))
+SETTING = mutations.encode(
+    SETTINGS_KEY_ID,
+    SETTINGS_KEY,
+    mutations.Operation.SET,
+    mutations.index_json(["setting_pushName", PLAINTEXT.decode()]),
+    SyncActionValue(timestamp=1, pushNameSetting={"name": PLAINTEXT.decode()}),
+    1,
+    bytes(16),
+)
+BUILT = patches.build_patch(
+    "critical_block",
+    patches.CollectionState(0, EMPTY),
+    [SETTING],
+    SETTINGS_KEY_ID,
+    {SETTINGS_KEY_ID: SETTINGS_KEY},
+    {},
+)
 SEALED = media.encrypt(MEDIA_KEY, "image", PLAINTEXT)
 
 
@@ -88,6 +110,8 @@ def samples() -> list[object]:
         *documents_of(GROUP),
         MEDIA_KEYS,
         SEALED[1],
+        SETTINGS_KEY,
+        *(BUILT, BUILT.applied, BUILT.applied.state, *BUILT.applied.mutations),
         SignalAddress("1", 0, 0),
         adv.AdvResult(ALICE.local.identity.public, False, 1, 2, 3, False, False),
         adv.KeyIndexList(1, 2, 3, frozenset(), False, True),
@@ -97,6 +121,8 @@ def samples() -> list[object]:
 def secrets() -> set[bytes]:
     """All key material inside the samples, and the plaintext."""
     found = {PLAINTEXT, *ratchet.message_keys(bytes(range(32)))}
+    found |= {SETTINGS_KEY.index, SETTINGS_KEY.value_encryption, SETTINGS_KEY.value_mac}
+    found |= {SETTINGS_KEY.snapshot_mac, SETTINGS_KEY.patch_mac}
     found |= {MEDIA_KEY, MEDIA_KEYS.iv, MEDIA_KEYS.cipher_key, MEDIA_KEYS.mac_key, MEDIA_KEYS.ref_key}
     for device in (ALICE, BOB):
         pairs = [device.local.identity, device.signed_prekey, *device.prekeys.values()]

@@ -24,8 +24,8 @@ from waD.messaging.values import encode_text
 from waD.messaging.wrappers import unwrap
 from waD.proto.e2e_pb2 import Message, MessageKey
 from waD.sandbox import accounts
-from waD.store.model import UNDECRYPTABLE, MessageRow
-from waD.store.unit import PutMessage, Unit
+from waD.store.model import UNDECRYPTABLE
+from waD.store.unit import KeepSecret, PutMessage, Unit
 from waD.wire.jid import JID
 
 ALTERNATES: Final = frozenset({"sender_pn", "sender_lid", "participant_pn", "participant_lid"})
@@ -126,20 +126,30 @@ def stanza_decrypt(case: dict[str, Any]) -> None:
     if wanted["view_once_placeholder"]:
         assert parsed.unavailable is not None
         assert parsed.unavailable.final
-    expect_rows([step.row for step in unit.steps if isinstance(step, PutMessage)], wanted)
+    expect_rows(unit, wanted)
     expect_calls(calls, wanted["calls"], parsed.source)
     expect_mappings(unit, wanted["calls"])
 
 
-def expect_rows(rows: list[MessageRow], wanted: dict[str, Any]) -> None:
-    """The Message in the history; sender keys never get there (chapter 04 §6.5)."""
+def expect_rows(unit: Unit, wanted: dict[str, Any]) -> None:
+    """The Message in the history, its secret beside it; sender keys never get there (chapter 04 §6.5)."""
+    rows = [step.row for step in unit.steps if isinstance(step, PutMessage)]
+    kept = [step.row.secret for step in unit.steps if isinstance(step, KeepSecret)]
     expected = Message() if wanted["message"] is None else message_of(wanted["message"])
     expected.ClearField("senderKeyDistributionMessage")
+    secret = expected.messageContextInfo.messageSecret
+    expected.messageContextInfo.ClearField("messageSecret")
+    assert kept == ([secret] if secret else [])
+    if not expected.messageContextInfo.ByteSize():
+        expected.ClearField("messageContextInfo")
     if not expected.ByteSize():
         assert all(row.kind == UNDECRYPTABLE for row in rows)
         return
     (row,) = rows
-    assert message_of((row.raw or b"").hex()) == expected
+    found = message_of((row.raw or b"").hex())
+    if not found.messageContextInfo.ByteSize():
+        found.ClearField("messageContextInfo")
+    assert found == expected
     assert (row.message_id, row.from_me) == (wanted["key"]["id"], wanted["key"]["fromMe"])
     assert row.chat == str(address(wanted["key"]["remoteJid"]).account) or "remoteJidAlt" in wanted["key"]
 

@@ -35,6 +35,10 @@ _CREDS_FIELDS: Final = (
 )
 
 
+FOUND_AGAIN: Final = frozenset({kinds.BARE_LIDS})
+"""What an import makes anew of the other files."""
+
+
 def baileys_files(state: AuthState) -> tuple[dict[str, bytes], Report]:
     """The files of a state, by name; pure.
 
@@ -57,7 +61,7 @@ def baileys_files(state: AuthState) -> tuple[dict[str, bytes], Report]:
                 )
             else:
                 files[name] = value
-        if not rows:
+        if not rows and kind not in FOUND_AGAIN:
             left[kind] = left.get(kind, 0) + 1
     for kind, count in left.items():
         report.warn("not_exported", kind, f"{count} items: Baileys has no place for them")
