@@ -110,8 +110,9 @@ def test_the_disconnect_table_fits_into_the_page() -> None:
         ["groff", "-man", "-Tascii", "-ww", "-P-cbou"], input=page, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+    words = " ".join(done.stdout.split())  # lines are filled with blanks, wherever groff likes
     for row in ROWS.values():
-        assert f"{row.id} ({row.action}" in done.stdout
+        assert f"{row.id} ({row.action}" in words
 
 
 def test_no_line_of_the_page_is_taken_for_an_unknown_request() -> None:
