@@ -15,7 +15,7 @@ from waD.e2ee.messages import parse_prekey_message
 from waD.messaging import kinds
 from waD.messaging.context import Context
 from waD.messaging.device_lists import is_device
-from waD.messaging.records import sender_key_name
+from waD.messaging.records import BARE_LIDS_KEY, sender_key_name
 from waD.store.unit import Unit
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID
@@ -44,6 +44,7 @@ async def _mappings(context: Context, unit: Unit, people: set[JID], message_ids:
     wanted = {
         kinds.LID_OF_PN: [jid.user for jid in people if jid.is_pn],
         kinds.PN_OF_LID: [jid.user for jid in people if jid.is_lid],
+        kinds.BARE_LIDS: [BARE_LIDS_KEY],
     }
     await context.state.read_ahead(unit, _limited(wanted), message_ids)
 
