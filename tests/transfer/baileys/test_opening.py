@@ -13,21 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transfer.baileys import samples
-from tests.transfer.baileys.test_stores import (
+from tests.transfer.baileys.stores import (
     SHAPES,
     build,
     database,
     dump,
     once,
     same,
-    source,
     whole,
     without_used,
 )
 from waD.transfer.baileys import PRESETS, BaileysItems, Preset, SourceRefused, Table, read_dump, read_source
 from waD.transfer.baileys.postgres import read_postgres
-
-__all__ = ["source"]
 
 
 def read(location: Path | str, **how: Any) -> BaileysItems:

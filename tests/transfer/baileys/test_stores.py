@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,152 +12,31 @@ from typing import Any
 import pytest
 
 from tests.transfer.baileys import samples
+from tests.transfer.baileys.stores import (
+    SHAPES,
+    Encode,
+    build,
+    dashed,
+    database,
+    dump,
+    fixed,
+    item_rows,
+    numbers,
+    once,
+    same,
+    twice,
+    whole,
+    without_used,
+)
 from waD.transfer.baileys import PRESETS, BaileysItems, Preset, SourceRefused, Table, combine, read_dump
-from waD.transfer.baileys.names import file_name
 from waD.transfer.baileys.rows import Row, read_rows
 from waD.transfer.baileys.sql import cursor_query, read_sql, read_sqlite
-
-Encode = Callable[[Any], Any]
-
-
-def once(value: Any) -> str:
-    return json.dumps(value)
-
-
-def twice(value: Any) -> str:
-    return json.dumps(json.dumps(value))
-
-
-def numbers(value: Any) -> str:
-    return json.dumps(samples.as_numbers(value))
-
-
-def indexes(value: Any) -> str:
-    return json.dumps(samples.as_indexes(value))
-
-
-def fixed(name: str) -> str:
-    """The name of an item as a file has it."""
-    kind = next((kind for kind in names_of() if name.startswith(f"{kind}-")), None)
-    return "creds" if kind is None else file_name(kind, name[len(kind) + 1 :]).removesuffix(".json")
-
-
-def names_of() -> tuple[str, ...]:
-    from waD.transfer.baileys.names import TYPES
-
-    return TYPES
-
-
-def dashed(name: str) -> str:
-    return name.replace(".", "-")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> BaileysItems:
-    path = tmp_path / "origin"
-    path.mkdir()
-    contents = samples.files() | {
-        name: content
-        for name, content in samples.files(samples.GROUPS).items()
-        if name.startswith(("sender-key-", "pre-key-4"))
-    }
-    return samples.read(path, contents)
-
-
-def same(found: BaileysItems, source: BaileysItems) -> None:
-    """The states are equal byte for byte, however the values were spelled on the way."""
-    assert [str(note) for note in found.notes] == []
-    state, report = samples.converted(found)
-    wanted, expected = samples.converted(source)
-    assert state.creds == wanted.creds
-    assert dict(state.items) == dict(wanted.items)
-    assert report.notes == expected.notes
-
 
 # SQL
 
 
-def build(path: Path, table: Table, rows: list[tuple[Any, ...]]) -> None:
-    with sqlite3.connect(path) as connection:
-        columns = ", ".join(f'"{name}"' for name in table.columns)
-        connection.execute(f'CREATE TABLE "{table.name}" ({columns})')
-        marks = ", ".join("?" * len(table.columns))
-        connection.executemany(f'INSERT INTO "{table.name}" VALUES ({marks})', rows)
-    connection.close()
-    os.utime(path, (1, 1))
-
-
-def item_rows(source: BaileysItems, session: str, spell: Callable[[str], str], encode: Encode) -> list[Any]:
-    return [(session, spell(name), encode(value)) for name, value in samples.values(source).items()]
-
-
-def unnamed(source: BaileysItems, session: str, spell: Callable[[str], str], encode: Encode) -> list[Any]:
-    """Rows of a table whose keys carry the session."""
-    return [(spell(f"{session}:{name}"), encode(value)) for name, value in samples.values(source).items()]
-
-
-SHAPES: dict[str, Callable[[BaileysItems, str], list[list[Any]]]] = {
-    "prisma": lambda source, name: [item_rows(source, name, fixed, once)],
-    "drizzle": lambda source, name: [item_rows(source, name, fixed, once)],
-    "mysql-baileys": lambda source, name: [item_rows(source, name, str, once)],
-    "postgres-baileys": lambda source, name: [
-        unnamed(source, name, lambda key: key.replace(":creds", ":auth_creds"), numbers)
-    ],
-    "keyv": lambda source, name: [
-        unnamed(
-            source,
-            name,
-            lambda key: f"keyv:{key}",
-            lambda value: once({"value": once(value), "expires": None}),
-        )
-    ],
-    "ticketz": lambda source, name: [
-        [(name, numbers({"creds": source.creds, "keys": {}}))],
-        [(name, text, kind, indexes(value)) for (kind, text), value in source.items.items()],
-    ],
-    "whaticket": lambda source, name: [
-        [(name, once({"creds": source.creds, "keys": {}})), ("unpaired", ""), ("new", None)],
-        [(name, text, kind, numbers(value)) for (kind, text), value in source.items.items()],
-    ],
-    "whaticket-old": lambda source, name: [[(name, once(whole(source, camel=True)))]],
-    "whaticket-free": lambda source, name: [
-        item_rows(source, name, lambda key: "creds-main" if key == "creds" else key, once)
-    ],
-    "waha_auth": lambda source, name: [item_rows(source, name, str, numbers)],
-    "auth_state": lambda source, name: [[(name, once(whole(source)))]],
-    "whatsapp_auth": lambda source, name: [[(name, twice(whole(source)))]],
-    "baileys_auth_state": lambda source, name: [
-        [(name, once(source.creds), once(whole(source)["keys"]))],
-    ],
-}
-
-
-def whole(source: BaileysItems, *, camel: bool = False) -> dict[str, Any]:
-    spelled = {
-        "pre-key": "preKeys", "session": "sessions", "sender-key": "senderKeys", "sender-key-memory": "senderKeyMemory",
-        "app-state-sync-key": "appStateSyncKeys", "app-state-sync-version": "appStateVersions",
-    }  # fmt: skip
-    keys: dict[str, dict[str, Any]] = {}
-    for (kind, text), value in source.items.items():
-        keys.setdefault(spelled.get(kind, kind) if camel else kind, {})[text] = value
-    keys[spelled["pre-key"] if camel else "pre-key"]["999"] = None
-    return {"creds": source.creds, "keys": keys}
-
-
-def database(path: Path, name: str, source: BaileysItems, *sessions: str) -> Path:
-    for number, table in enumerate(PRESETS[name].tables):
-        rows = [row for session in sessions for row in SHAPES[name](source, session)[number]]
-        build(path, table, [row[-len(table.columns) :] for row in rows])
-    return path
-
-
 def read(path: Path, preset: str, session: str | None = None, *, stopped: bool = True) -> BaileysItems:
     return read_sqlite(path, PRESETS[preset], now_ms=samples.NOW_MS, stopped=stopped, session=session)
-
-
-def without_used(found: BaileysItems) -> BaileysItems:
-    """The same as if its store had deleted what it had to."""
-    return BaileysItems(found.creds, found.items, found.times, False, found.notes)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -299,11 +177,6 @@ def test_broken_credentials(tmp_path: Path, source: BaileysItems) -> None:
 
 
 # Dumps
-
-
-def dump(path: Path, content: str) -> Path:
-    path.write_text(content)
-    return path
 
 
 def test_csv(tmp_path: Path, source: BaileysItems) -> None:
