@@ -80,7 +80,11 @@ def test_what_is_found(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE auth (id TEXT, value TEXT)")
     assert parse_source(str(tmp_path / "kv.db")).scheme == "baileys-kv"
     (tmp_path / "dump.rdb").write_bytes(b"REDIS0011")
-    assert code(str(tmp_path / "dump.rdb")) == "source_unrecognised"
+    assert parse_source(str(tmp_path / "dump.rdb")).scheme == "baileys-redis"
+    (tmp_path / "dump.sql").write_text("CREATE TABLE public.whatsmeow_device (jid text);")
+    assert parse_source(str(tmp_path / "dump.sql")).scheme == "whatsmeow"
+    (tmp_path / "kv.sql").write_text("CREATE TABLE auth (id text); -- whatsmeow_device")
+    assert parse_source(str(tmp_path / "kv.sql")).scheme == "baileys-kv"
     (tmp_path / "broken.db").write_bytes(b"SQLite format 3\x00" + bytes(50))
     assert code(str(tmp_path / "broken.db")) == "source_unreachable"
     # A file whose name looks like a scheme is still a file.

@@ -51,6 +51,7 @@ def _check_preset(_context: click.Context, _parameter: click.Parameter, value: s
     "migrate-auth",
     example="wactl migrate-auth --from baileys-dir:./auth_info --i-stopped-it --dry-run alerts\n"
     "wactl migrate-auth --from whatsmeow:main.db --jid 5511999999999 --i-stopped-it alerts\n"
+    "wactl migrate-auth --from evolution.sql --keys dump.rdb --session 3f2a --dry-run alerts\n"
     "wactl migrate-auth --from sqlite:/var/lib/waD/waD.db --to postgresql://waD@db/waD alerts\n"
     "wactl migrate-auth --to baileys-dir:./auth_info alerts",
 )
@@ -105,9 +106,9 @@ def migrate_auth(
 ) -> int:
     """Bring a session here from another program, without pairing anew; or take it away; or move it between stores.
 
-    SOURCE is baileys-dir:DIR, baileys-kv:FILE|URL (SQLite, PostgreSQL, CSV, JSON lines), baileys-json:FILE,
-    baileys-redis:FILE, whatsmeow:FILE|URL, or a store of waD: waD (the one of this machine's daemon), sqlite:FILE,
-    postgresql://USER@HOST/DB.
+    SOURCE is baileys-dir:DIR, baileys-kv:FILE|URL (SQLite, PostgreSQL, SQL dump, CSV, JSON lines), baileys-json:FILE,
+    baileys-redis:FILE (dump.rdb, HGETALL), whatsmeow:FILE|URL (SQLite, PostgreSQL, SQL dump), or a store of waD: waD
+    (the one of this machine's daemon), sqlite:FILE, postgresql://USER@HOST/DB.
 
     From another program: the source is only read, converted, checked to the last key, and put in place under NAME,
     which must be new or not paired. The session is left down. The old program must be stopped before, and never

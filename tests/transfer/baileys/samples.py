@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from waD.transfer.baileys import BaileysItems, convert, read_directory
+from waD.transfer.baileys.names import TYPES as TYPES
 from waD.transfer.state import AuthState, Report
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "baileys_auth_dirs.json"

@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from waD.e2ee import adv, curve
 from waD.e2ee.curve import KeyPair
 from waD.link.credentials import SignedPreKey
@@ -137,3 +139,21 @@ def add_device(database: Database, jid: str, lid: str, *, hosted: bool = False) 
 
 def public(private: bytes) -> bytes:
     return curve.KeyPair.from_private(private).public
+
+
+def fill(url: str, database: Database) -> None:
+    """Copy the SQLite database, table by table: whatsmeow has one schema for both."""
+    with closing(sqlite3.connect(database.path)) as source, psycopg.connect(url) as target:
+        tables = source.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
+        ).fetchall()
+        for name, statement in tables:
+            target.execute(statement.encode())
+            types = {row[1]: row[2].lower() for row in source.execute(f"PRAGMA table_info({name})")}
+            for row in source.execute(f"SELECT * FROM {name}").fetchall():
+                values = [
+                    bool(value) if kind == "boolean" and value is not None else value
+                    for value, kind in zip(row, types.values(), strict=True)
+                ]
+                marks = ", ".join(["%s"] * len(values))
+                target.execute(f"INSERT INTO {name} VALUES ({marks})".encode(), values)

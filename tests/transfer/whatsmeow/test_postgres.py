@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
-from contextlib import closing
 
 import psycopg
 import pytest
 
-from tests.transfer.whatsmeow.databases import JID, NOW_MS, Database
+from tests.transfer.whatsmeow.databases import JID, NOW_MS, Database, fill
 from waD.transfer.whatsmeow import SourceRefused, import_device, list_devices, open_source
-
-
-def fill(url: str, database: Database) -> None:
-    """Copy the SQLite database, table by table: whatsmeow has one schema for both."""
-    with closing(sqlite3.connect(database.path)) as source, psycopg.connect(url) as target:
-        tables = source.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
-        ).fetchall()
-        for name, statement in tables:
-            target.execute(statement.encode())
-            types = {row[1]: row[2].lower() for row in source.execute(f"PRAGMA table_info({name})")}
-            for row in source.execute(f"SELECT * FROM {name}").fetchall():
-                values = [
-                    bool(value) if kind == "boolean" and value is not None else value
-                    for value, kind in zip(row, types.values(), strict=True)
-                ]
-                marks = ", ".join(["%s"] * len(values))
-                target.execute(f"INSERT INTO {name} VALUES ({marks})".encode(), values)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -18,6 +17,7 @@ from waD.transfer.baileys.redis import pairs, redis_pairs
 from waD.transfer.baileys.rows import Row, read_rows
 from waD.transfer.baileys.source import MAX_TOTAL_SIZE, MAX_VALUE, BaileysItems, Unreadable, decode_value
 from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.files import open_file
 
 Format: TypeAlias = Literal["csv", "json", "jsonl", "redis"]
 
@@ -72,17 +72,8 @@ def dump_rows(data: bytes, form: Format, table: Table | None = None) -> Iterator
 
 
 def _content(path: Path) -> bytes:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceRefused("not_baileys", f"{path} is not a regular file")
-        if status.st_size > MAX_TOTAL_SIZE:
-            raise SourceRefused("source_too_large", f"{path} has more than {MAX_TOTAL_SIZE >> 20} MiB")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise SourceRefused("source_missing", f"there is no file {path}") from None
-    except OSError as error:
-        raise SourceRefused("source_unreachable", f"cannot read {path}: {error.strerror}") from None
+    with open_file(path, limit=MAX_TOTAL_SIZE, other="not_baileys") as file:
+        return file.read()
 
 
 def _form(path: Path, data: bytes) -> Format:

@@ -9,12 +9,16 @@ from waD.transfer.baileys.directory import read_directory
 from waD.transfer.baileys.dumps import Format, read_dump
 from waD.transfer.baileys.postgres import read_postgres
 from waD.transfer.baileys.presets import Preset
+from waD.transfer.baileys.redis_dump import is_redis_dump, read_redis_dump
 from waD.transfer.baileys.source import BaileysItems
-from waD.transfer.baileys.sql import read_sqlite
-from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.baileys.sql import read_sql_dump, read_sqlite
+from waD.transfer.sources.files import beginning
+from waD.transfer.sources.sql_statements import is_sql
+from waD.transfer.sources.sqlite import MAGIC
 
 _URL_SCHEMES: Final = ("postgres://", "postgresql://")
-_SQLITE: Final = b"SQLite format 3\x00"
+_START: Final = 4096
+"""Bytes of a file that tell what it is."""
 
 
 def read_source(
@@ -29,7 +33,7 @@ def read_source(
     """Read one session of Baileys, whatever it is in.
 
     Args:
-        location: path of a directory, an SQLite file or an exported file, or URL of a PostgreSQL database.
+        location: path of a directory, an SQLite file, a dump or an exported file, or URL of a PostgreSQL database.
         now_ms: current Unix time in ms.
         stopped: somebody says that the old program does not run; databases are not read without that.
         session: which one, when there are several.
@@ -44,18 +48,13 @@ def read_source(
     path = Path(location)
     if path.is_dir():
         return read_directory(path, now_ms=now_ms, stopped=stopped)
-    if form is None and _starts(path, _SQLITE):
+    start = beginning(path, _START, other="not_baileys")
+    if is_redis_dump(start) and form in (None, "redis"):
+        return read_redis_dump(path, session=session)
+    if form is None and start.startswith(MAGIC):
         return read_sqlite(path, preset, now_ms=now_ms, stopped=stopped, session=session)
+    if form is None and is_sql(start):
+        return read_sql_dump(path, preset, session=session)
     table = preset.tables[0] if preset is not None and len(preset.tables) == 1 else None
     keeps_deleted = preset is not None and preset.keeps_deleted
     return read_dump(path, form=form, table=table, session=session, keeps_deleted=keeps_deleted)
-
-
-def _starts(path: Path, magic: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(magic)) == magic
-    except FileNotFoundError:
-        raise SourceRefused("source_missing", f"there is nothing at {path}") from None
-    except OSError as error:
-        raise SourceRefused("source_unreachable", f"cannot read {path}: {error.strerror}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -10,7 +11,9 @@ from waD.transfer.baileys.presets import PRESETS, Preset, Table
 from waD.transfer.baileys.rows import MAX_CHOICES, Row, read_rows
 from waD.transfer.baileys.source import BaileysItems
 from waD.transfer.sources.errors import SourceRefused
-from waD.transfer.sources.sqlite import open_sqlite
+from waD.transfer.sources.sql_dump import open_sql_dump
+from waD.transfer.sources.sql_statements import TableName
+from waD.transfer.sources.sqlite import SqliteSource, open_sqlite
 
 ROWS_AT_A_TIME: Final = 500
 
@@ -124,8 +127,39 @@ def read_sqlite(
         SourceRefused: it was not read, or changed meanwhile.
     """
     with open_sqlite(path, stopped=stopped, now_ms=now_ms) as source:
-        found = suitable_preset(lambda table: source.columns(_plain(table)), preset)
-        return read_sql(lambda text, parameters: source.rows(text, parameters), found, session=session)
+        return _read_opened(source, preset, session)
+
+
+def read_sql_dump(path: Path, preset: Preset | None = None, *, session: str | None = None) -> BaileysItems:
+    """Read one session from a dump of statements, of any database; nothing of it is run.
+
+    Args:
+        path: the dump.
+        preset: where it keeps its sessions; None: found out by the tables there are.
+        session: which one, when there are several.
+
+    Raises:
+        SourceRefused: it was not read.
+    """
+    presets = PRESETS.values() if preset is None else (preset,)
+    places = {tuple(table.name.lower().rpartition(".")[::2]) for one in presets for table in one.tables}
+
+    def wanted(table: TableName) -> bool:
+        name, schemas = table.name.lower(), f".{table.schema.lower()}"
+        return any(
+            name == place and (not schema or schemas.endswith(f".{schema}")) for schema, place in places
+        )
+
+    if preset is not None:  # the dump was read for that one schema, and what is read knows none
+        tables = tuple(replace(table, name=table.name.rpartition(".")[2]) for table in preset.tables)
+        preset = replace(preset, tables=tables)
+    with open_sql_dump(path, wanted) as source:
+        return _read_opened(source, preset, session)
+
+
+def _read_opened(source: SqliteSource, preset: Preset | None, session: str | None) -> BaileysItems:
+    found = suitable_preset(lambda table: source.columns(_plain(table)), preset)
+    return read_sql(lambda text, parameters: source.rows(text, parameters), found, session=session)
 
 
 def _rows(query: Query, table: Table, session: str | None) -> Iterator[Row]:

@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from waD.transfer.baileys.redis_dump import is_redis_dump
+from waD.transfer.sources.errors import SourceRefused
+from waD.transfer.sources.files import beginning, chunks, open_file
+from waD.transfer.sources.sql_statements import is_sql
+from waD.transfer.sources.sqlite import MAGIC
+
 Scheme: TypeAlias = Literal[
     "waD", "sqlite", "postgresql", "baileys-dir", "baileys-kv", "baileys-json", "baileys-redis", "whatsmeow"
 ]
@@ -25,8 +31,12 @@ TARGETS: Final = STORES | {"baileys-dir"}
 
 _URLS: Final = ("postgresql://", "postgres://")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+-]*):(.*)", re.DOTALL)
-_SQLITE: Final = b"SQLite format 3\x00"
-_REDIS_DUMP: Final = b"REDIS"
+_START: Final = 4096
+"""Bytes of a file that tell what it is."""
+_WHATSMEOW_TABLE: Final = re.compile(
+    rb"^(?:CREATE TABLE|INSERT|COPY)\b[^(;\n]{0,80}?\bwhatsmeow_device\b", re.MULTILINE | re.IGNORECASE
+)
+_OVERLAP: Final = 200
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type='table'"
 _KNOWN: Final[dict[str, tuple[Scheme, str]]] = {
     "whatsmeow_device": ("whatsmeow", "an SQLite database of whatsmeow"),
@@ -37,7 +47,7 @@ _KNOWN: Final[dict[str, tuple[Scheme, str]]] = {
 class PlaceRefused(Exception):  # noqa: N818 - what is the case
     """A word that names no place, or must not be used; `code` is stable.
 
-    The codes: `scheme_unknown`, `password_in_url`, `source_missing`, `source_unreachable`, `source_unrecognised`.
+    The codes: `scheme_unknown`, `password_in_url`, and those of `SourceRefused` for what stands at a path.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -143,21 +153,30 @@ def _detect(word: str) -> Place:
     try:
         if path.is_dir():
             return Place("baileys-dir", word, "a directory of Baileys")
-        with path.open("rb") as file:
-            start = file.read(len(_SQLITE))
-    except FileNotFoundError:
-        raise PlaceRefused("source_missing", f"there is nothing at {word}") from None
+        start = beginning(path, _START)
+        if start.startswith(MAGIC):
+            return _detect_database(word, path)
+        if is_redis_dump(start):
+            return Place("baileys-redis", word, "a dump of a Redis server")
+        if is_sql(start):
+            return _detect_dump(word, path)
+    except SourceRefused as error:
+        raise PlaceRefused(error.code, error.detail) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PlaceRefused("source_unreachable", f"cannot read {word}: {reason}") from None
-    if start == _SQLITE:
-        return _detect_database(word, path)
-    if start.startswith(_REDIS_DUMP):
-        raise PlaceRefused(
-            "source_unrecognised",
-            "it is a dump of a whole Redis server: export the session, redis-cli --json HGETALL KEY >FILE",
-        )
     return Place("baileys-kv", word, "an exported file of a Baileys store")
+
+
+def _detect_dump(word: str, path: Path) -> Place:
+    """Whose tables an SQL dump holds; it may be long, so it is only searched for a name."""
+    with open_file(path) as file:
+        before = b""
+        for piece in chunks(file):
+            if _WHATSMEOW_TABLE.search(before + piece):
+                return Place("whatsmeow", word, "an SQL dump of whatsmeow")
+            before = piece[-_OVERLAP:]
+    return Place("baileys-kv", word, "an SQL dump, perhaps with a Baileys store")
 
 
 def _detect_database(word: str, path: Path) -> Place:

@@ -8,6 +8,8 @@ SourceCode: TypeAlias = Literal[
     "device_unknown",
     "devices_several",
     "driver_missing",
+    "dump_unsupported",
+    "not_a_file",
     "not_baileys",
     "not_sqlite",
     "not_whatsmeow",
@@ -26,7 +28,8 @@ SourceCode: TypeAlias = Literal[
     "target_not_empty",
     "target_unwritable",
 ]
-"""`source_running`: nobody said that the old program is stopped, or it seems to run. `source_changed`: it changed
+"""`dump_unsupported`: a file of a form, or with something in it, that this program does not read; the text says what to
+do. `source_running`: nobody said that the old program is stopped, or it seems to run. `source_changed`: it changed
 while it was read. The two of a target are about exports."""
 
 

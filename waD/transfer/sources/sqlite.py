@@ -84,7 +84,7 @@ def open_sqlite(path: Path, *, stopped: bool, now_ms: int) -> Iterator[SqliteSou
         with _refusing():
             uri = f"{path_read.absolute().as_uri()}?mode={mode}"
             connection = stack.enter_context(closing(sqlite3.connect(uri, uri=True, timeout=0)))
-            _prepare(connection)
+            prepare(connection)
         yield SqliteSource(connection)
     if _fingerprint(path) != before:
         raise SourceRefused(
@@ -92,7 +92,8 @@ def open_sqlite(path: Path, *, stopped: bool, now_ms: int) -> Iterator[SqliteSou
         )
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def prepare(connection: sqlite3.Connection) -> None:
+    """Let a connection see one moment, write nothing and run nothing of the file's own."""
     connection.isolation_level = None
     connection.text_factory = _text
     for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON"):

@@ -10,8 +10,10 @@ from typing import Final
 from waD.messaging import kinds
 from waD.messaging.records import sender_key_name
 from waD.messaging.values import encode_identity
+from waD.transfer.sources.files import beginning
 from waD.transfer.sources.merging import check_identities, drop_useless_own_keys, file_under_lids
 from waD.transfer.sources.signal import SignalItems
+from waD.transfer.sources.sql_statements import is_sql
 from waD.transfer.sources.sqlite import open_sqlite
 from waD.transfer.state import AuthState, Report
 from waD.transfer.whatsmeow.account_items import (
@@ -24,12 +26,15 @@ from waD.transfer.whatsmeow.account_items import (
     lid_map_items,
 )
 from waD.transfer.whatsmeow.credentials import import_credentials
+from waD.transfer.whatsmeow.dumps import open_dump
 from waD.transfer.whatsmeow.postgres import open_postgres
 from waD.transfer.whatsmeow.rows import LEFT, DeviceRows, choose_device, list_devices, read_device
 from waD.transfer.whatsmeow.signal_items import import_signal_items, next_prekey_id
 from waD.transfer.whatsmeow.source import Source
 
 _URL_SCHEMES: Final = ("postgres://", "postgresql://")
+_START: Final = 4096
+"""Bytes of a file that tell what it is."""
 
 
 def convert(rows: DeviceRows, now_ms: int) -> tuple[AuthState | None, Report]:
@@ -66,13 +71,16 @@ def convert(rows: DeviceRows, now_ms: int) -> tuple[AuthState | None, Report]:
 
 @contextmanager
 def open_source(location: str, *, stopped: bool, now_ms: int) -> Iterator[Source]:
-    """Open a database by the path of an SQLite file or a PostgreSQL URL; see `open_sqlite` and `open_postgres`.
+    """Open a database by the path of an SQLite file or an SQL dump, or by a PostgreSQL URL.
 
     Raises:
         SourceRefused: on entry, while reading or on leaving.
     """
     if location.startswith(_URL_SCHEMES):
         with open_postgres(location, stopped=stopped) as source:
+            yield source
+    elif is_sql(beginning(Path(location), _START, other="not_sqlite")):
+        with open_dump(Path(location)) as source:
             yield source
     else:
         with open_sqlite(Path(location), stopped=stopped, now_ms=now_ms) as source:
@@ -91,7 +99,7 @@ def import_device(
     """Read and convert one device.
 
     Args:
-        location: path of an SQLite file, or URL of a PostgreSQL database.
+        location: path of an SQLite file or an SQL dump, or URL of a PostgreSQL database.
         stopped: somebody says that the old program does not run.
         now_ms: current Unix time in ms.
         jid: which device, when there are several.
