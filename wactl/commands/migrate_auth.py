@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,7 +150,7 @@ def migrate_auth(
 
 def _is_looked_at(source: str) -> bool:
     """Whether it is a path that only looks like a scheme."""
-    return source != DAEMON and Path(source).exists()
+    return source != DAEMON and os.path.exists(source)
 
 
 _FLAGS: Final = {"stopped": "--i-stopped-it", "all_mappings": "--all-mappings"}

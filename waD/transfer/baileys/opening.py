@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ def read_source(
     if location.startswith(_URL_SCHEMES):
         return read_postgres(location, preset, stopped=stopped, session=session)
     path = Path(location)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for names that no file can have
         return read_directory(path, now_ms=now_ms, stopped=stopped)
     start = beginning(path, _START, other="not_baileys")
     if is_redis_dump(start) and form in (None, "redis"):

@@ -2,7 +2,8 @@
 
 A session is called what its hash or its prefix is called, with the number of the database in front unless that is 0:
 `evolution-cache:instance:3f2a`, `2/authState:shop`. The part of that name which the programs let people choose will do
-where only one has it. The file is read twice, so that no more than one session is ever in memory.
+where only one has it. The file is read twice, so that no more than one session is ever in memory;
+the checksum is counted once.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def read_redis_dump(path: Path, *, session: str | None = None) -> BaileysItems:
                 chunks(file),
                 lambda database, key, field: _session(database, key, field) == chosen,
                 max_value=MAX_VALUE,
+                checked=False,
             )
             return read_rows(_rows(items))
     except SourceRefused as error:

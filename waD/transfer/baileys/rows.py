@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from waD.e2ee.interop.common import ConversionError
 from waD.transfer.baileys.document import is_creds, is_state, put_state, refuse_encrypted
 from waD.transfer.baileys.names import CREDS, shown, split_prefix, type_named
-from waD.transfer.baileys.source import BaileysItems, Collector, decode_value
+from waD.transfer.baileys.source import MAX_ITEMS, BaileysItems, Collector, decode_value
 from waD.transfer.sources.errors import SourceRefused
 
 MAX_SESSIONS: Final = 10_000
@@ -41,6 +41,7 @@ class _Sessions:
         self._keeps_deleted = keeps_deleted
         self._found: dict[tuple[str | None, str], Collector] = {}
         self._stray: dict[str | None, list[str]] = {}
+        self._strays = 0
 
     def take(self, row: Row) -> None:
         if self._wanted is not None and row.session not in (None, self._wanted):
@@ -76,6 +77,9 @@ class _Sessions:
         elif is_state(value) and (self._wanted is None or key == self._wanted or row.session is not None):
             put_state(self._collector(row.session or key, ""), value)
         elif key.rpartition(":")[2] not in _NOT_ITEMS:
+            self._strays += 1
+            if self._strays > MAX_ITEMS:
+                raise SourceRefused("source_too_large", f"more than {MAX_ITEMS} rows that are no items")
             self._stray.setdefault(row.session, []).append(key)
 
     def _put(self, collector: Collector, name: str, value: object) -> None:

@@ -5,6 +5,7 @@ A secret is never part of such a word: other users of the machine can read the a
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -110,7 +111,7 @@ def _parse(word: str, schemes: frozenset[str]) -> Place | None:
         _refuse_password(word)
         return Place("postgresql", word)
     matched = _SCHEME.fullmatch(word)
-    if matched is None or Path(word).exists():
+    if matched is None or os.path.exists(word):
         return None
     scheme, rest = matched.groups()
     if scheme in ("postgresql", "postgres", "waD") or scheme not in schemes:

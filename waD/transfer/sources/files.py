@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,9 +23,12 @@ _PACKED: Final[dict[bytes, str]] = {
     b"BZh": "it is compressed: unpack it first, bunzip2 -k FILE",
     b"PK\x03\x04": "it is a zip archive: unpack it first",
     b"PGDMP": "it is an archive of pg_dump: make text of it first, pg_restore --no-owner --file=dump.sql FILE",
+    b"\x6d\xe2\x99\x81": "it is an archive of mongodump: export the collection instead, mongoexport --out=auth.json",
     b"\xff\xfe": "its text is UTF-16, as a redirect of PowerShell makes it: write it in UTF-8",
     b"\xfe\xff": "its text is UTF-16: write it in UTF-8",
 }
+_BSON: Final = re.compile(rb"..[\x00-\x0f]\x00[\x01-\x13][^\x00]{1,60}\x00", re.DOTALL)
+"""Length of a document below 16 MB, kind and name of its first field."""
 
 
 @contextmanager
@@ -86,6 +90,10 @@ def beginning(path: Path, size: int, *, other: SourceCode = "not_a_file") -> byt
     for magic, advice in _PACKED.items():
         if start.startswith(magic):
             raise SourceRefused("dump_unsupported", f"{path}: {advice}")
+    if _BSON.match(start):
+        raise SourceRefused(
+            "dump_unsupported", f"{path}: it is BSON: make text of it first, bsondump FILE >auth.json"
+        )
     return start
 
 

@@ -23,13 +23,13 @@ class Input:
     Every method raises SourceRefused, `source_damaged` with the offset, when there are no more.
     """
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    def __init__(self, pieces: Iterable[bytes], *, counted: bool = True) -> None:
         self._pieces = iter(pieces)
         self._buffer = b""
         self._at = 0
         self._before = 0
         self._counted = 0
-        self._crc = Crc64()
+        self._crc = Crc64() if counted else None
 
     @property
     def offset(self) -> int:
@@ -102,10 +102,10 @@ class Input:
             size = _NUMBER_WIDTHS[size] if size in _NUMBER_WIDTHS else self._compressed_sizes(size)[0]
         self.skip(size)
 
-    def checksum(self) -> int:
-        """CRC-64 of all bytes taken so far."""
+    def checksum(self) -> int | None:
+        """CRC-64 of all bytes taken so far; None if they are not counted."""
         self._count()
-        return self._crc.value
+        return None if self._crc is None else self._crc.value
 
     def expect_end(self) -> None:
         """Nothing may follow."""
@@ -145,8 +145,9 @@ class Input:
         return False
 
     def _count(self) -> None:
-        self._crc.update(self._buffer[self._counted : self._at])
-        self._counted = self._at
+        if self._crc is not None:
+            self._crc.update(self._buffer[self._counted : self._at])
+            self._counted = self._at
 
     def _damaged(self, reason: str) -> SourceRefused:
         return SourceRefused("source_damaged", f"byte {self.offset}: {reason}")
