@@ -86,11 +86,32 @@ def test_what_is_found(tmp_path: Path) -> None:
     (tmp_path / "kv.sql").write_text("CREATE TABLE auth (id text); -- whatsmeow_device")
     assert parse_source(str(tmp_path / "kv.sql")).scheme == "baileys-kv"
     (tmp_path / "broken.db").write_bytes(b"SQLite format 3\x00" + bytes(50))
-    assert code(str(tmp_path / "broken.db")) == "source_unreachable"
+    assert code(str(tmp_path / "broken.db")) == "not_sqlite"
+    (tmp_path / "broken.db").write_bytes(b"SQLite format 3\x00" + bytes(5000))
+    assert code(str(tmp_path / "broken.db")) == "source_damaged"
     # A file whose name looks like a scheme is still a file.
     odd = tmp_path / "sqlite:x"
     odd.write_text("{}")
     assert parse_source(str(odd)).scheme == "baileys-kv"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_looking_at_a_database_leaves_nothing_beside_it(tmp_path: Path, killed: bool) -> None:
+    """SQLite makes files beside one in WAL mode, which its program then may not be allowed to open."""
+    path = tmp_path / "main.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE whatsmeow_device (jid TEXT)")
+        connection.commit()
+        if killed:
+            for file in [*tmp_path.iterdir()]:
+                (tmp_path / f"copy{file.name}").write_bytes(file.read_bytes())
+    if killed:
+        path = tmp_path / "copymain.db"
+        assert (tmp_path / "copymain.db-wal").stat().st_size > 0
+    before = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()}
+    assert parse_source(str(path)).scheme == "whatsmeow"
+    assert {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()} == before
 
 
 def test_a_session_is_read_and_packed_for_a_move(tmp_path: Path) -> None:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from waD.transfer.baileys.redis_dump import is_redis_dump
 from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.sources.files import beginning, chunks, open_file
 from waD.transfer.sources.sql_statements import is_sql
-from waD.transfer.sources.sqlite import MAGIC
+from waD.transfer.sources.sqlite import MAGIC, table_names
 
 Scheme: TypeAlias = Literal[
     "waD", "sqlite", "postgresql", "baileys-dir", "baileys-kv", "baileys-json", "baileys-redis", "whatsmeow"
@@ -38,7 +36,6 @@ _WHATSMEOW_TABLE: Final = re.compile(
     rb"^(?:CREATE TABLE|INSERT|COPY)\b[^(;\n]{0,80}?\bwhatsmeow_device\b", re.MULTILINE | re.IGNORECASE
 )
 _OVERLAP: Final = 200
-_TABLES: Final = "SELECT name FROM sqlite_master WHERE type='table'"
 _KNOWN: Final[dict[str, tuple[Scheme, str]]] = {
     "whatsmeow_device": ("whatsmeow", "an SQLite database of whatsmeow"),
     "wa_sessions": ("sqlite", "an SQLite store of waD"),
@@ -181,11 +178,7 @@ def _detect_dump(word: str, path: Path) -> Place:
 
 
 def _detect_database(word: str, path: Path) -> Place:
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
-            tables = {row[0] for row in connection.execute(_TABLES)}
-    except sqlite3.Error as error:
-        raise PlaceRefused("source_unreachable", f"cannot read {word}: {error}") from None
+    tables = table_names(path, _KNOWN)
     for table, (scheme, found) in _KNOWN.items():
         if table in tables:
             return Place(scheme, word, found)

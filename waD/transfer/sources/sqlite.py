@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -90,6 +90,40 @@ def open_sqlite(path: Path, *, stopped: bool, now_ms: int) -> Iterator[SqliteSou
         raise SourceRefused(
             "source_changed", f"{path} changed while it was read: stop what uses it, try again"
         )
+
+
+def table_names(path: Path, known: Collection[str]) -> frozenset[str]:
+    """The tables of a file, whoever uses it; nothing is made or changed beside it.
+
+    Args:
+        path: the database.
+        known: if one of these is in the file itself, what lies beside it is not looked at: a copy may be large.
+
+    Raises:
+        SourceRefused: it cannot be read.
+    """
+    files = _fingerprint(path)
+    _header(path)
+    if not any(found is not None and found[1] for found in files[1:]):
+        return _table_names(path, "mode=ro&immutable=1")
+    try:
+        names = _table_names(path, "mode=ro&immutable=1")
+    except SourceRefused:  # it is being written, perhaps
+        names = frozenset()
+    if not names.isdisjoint(known):
+        return names
+    with tempfile.TemporaryDirectory(prefix="waD-") as directory:
+        return _table_names(_copy(path, Path(directory)), "mode=rw")
+
+
+def _table_names(path: Path, options: str) -> frozenset[str]:
+    with (
+        _refusing(),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)) as connection,
+    ):
+        prepare(connection)
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        return frozenset(str(name) for (name,) in connection.execute(query))
 
 
 def prepare(connection: sqlite3.Connection) -> None:
