@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from tests.transfer.baileys import samples
+from tests.transfer.baileys.stores import build, twice
 from tests.transfer.dumps.making import HERE
-from waD.transfer.baileys import BaileysItems, SourceRefused, read_source
+from tests.transfer.dumps.programs import iterdump
+from waD.transfer.baileys import PRESETS, BaileysItems, SourceRefused, read_source
 from waD.transfer.baileys.redis_dump import read_redis_dump
+from waD.transfer.migrating.places import parse_source
+from waD.transfer.migrating.reading import Choice
+from waD.transfer.migrating.reading import read as read_place
 
 SERVERS = ("redis-6.2", "redis-7.0", "redis-8.2", "valkey-9.1")
 EVERYWHERE = ["2/authState:shop", "@baileys-api:connections:5511910000001:authState", "authState:packed",
@@ -65,6 +70,19 @@ def test_evolution_keeps_items_alone_in_redis(server: str, source: BaileysItems)
         found = read(server, session)
         assert dict(found.items) == dict(source.items)
         assert [note.code for note in found.notes] == ["creds_unreadable"]
+
+
+def test_evolution_keeps_credentials_in_sql(tmp_path: Path, source: BaileysItems) -> None:
+    """Both as dumps: one name serves for both."""
+    build(tmp_path / "db", PRESETS["evolution"].tables[0], [("3f2a", twice(source.creds)), ("4", None)])
+    (tmp_path / "evolution.sql").write_bytes(iterdump(tmp_path / "db"))
+    keys = parse_source(str(HERE / "redis-7.0.rdb"))
+    found = read_place(
+        parse_source(str(tmp_path / "evolution.sql")), Choice(session="3f2a", keys=keys), samples.NOW_MS
+    )
+    assert found.report.errors == []
+    assert found.state is not None
+    assert found.state.counts() == samples.converted(source)[0].counts()
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -123,6 +123,7 @@ def test_strings_of_mysql(literal: str | bytes, expected: Any) -> None:
         ("unistr('\\u0041\\\\\\00e9\\+01F642\\U0001F642')", "A\\é🙂🙂"),
         (r"unistr('\ud83d\ude42')", "🙂"),
         ("char(72,105)", "Hi"),
+        ("char(55357,56898,55357)", "🙂\ufffd"),
         ("CAST(X'6162' AS TEXT)", "ab"),
         ("9.0e+999", float("inf")),
     ],
@@ -502,6 +503,20 @@ def test_rows_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(SourceRefused) as refusal:
         loaded(tmp_path, "CREATE TABLE t (a int);" + "INSERT INTO t VALUES (1);" * 200, "SELECT * FROM t")
     assert refusal.value.code == "source_too_large"
+
+
+def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = sql_dump._Loader.load
+
+    def limited(loader: Any, found: Any) -> None:
+        loader._connection.execute("PRAGMA max_page_count = 3")
+        original(loader, found)
+
+    monkeypatch.setattr(sql_dump._Loader, "load", limited)
+    content = "CREATE TABLE t (a int);" + f"INSERT INTO t VALUES ('{'x' * 9000}');" * 5
+    with pytest.raises(SourceRefused) as refusal:
+        loaded(tmp_path, content, "SELECT * FROM t")
+    assert (refusal.value.code, "full" in refusal.value.detail) == ("source_too_large", True)
 
 
 def test_nothing_of_a_dump_is_run(tmp_path: Path) -> None:

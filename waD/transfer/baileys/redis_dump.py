@@ -20,7 +20,6 @@ from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.sources.files import chunks, open_file
 from waD.transfer.sources.rdb import MAGIC, Item, read_rdb
 
-MAGIC_SIZE: Final = 9
 _IN_CREDS: Final = b"noiseKey"
 _HASHES: Final = re.compile(r"(?:.*:)?(?:authState|instance):(.+)|.*:([^:]+):authState", re.DOTALL)
 """Names of hashes: hbinduni/baileys-redis-auth and Evolution; fazer-ai/baileys-api."""

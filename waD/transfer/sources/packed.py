@@ -1,7 +1,7 @@
 """How Redis packs short collections and long strings: ziplist, listpack, zipmap, LZF.
 
 Facts of the formats: Redis' own ziplist.c, listpack.c, zipmap.c and LibLZF, seen in files that servers of the versions
-6.2 to 8.2 wrote.
+6.2 to 8.2 wrote; ziplists in those of 6.2 alone, and zipmaps in none.
 """
 
 from __future__ import annotations

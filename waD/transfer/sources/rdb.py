@@ -1,8 +1,8 @@
 """Dumps of a Redis or Valkey server (RDB files): the strings and hashes in them, one after the other.
 
-Facts of the format: Redis' own rdb.h and rdb.c, versions 1 to 13, and Valkey's 80; seen in files that servers of the
-versions 6.0, 6.2, 7.0 and 8.2, and Valkey 9.1, wrote. What a newer version adds has a number of its own, and is
-refused by that number; nothing is guessed. All other kinds of values are passed over.
+Facts of the format: Redis' own rdb.h and rdb.c, and Valkey's; seen in files that Redis 6.2, 7.0 and 8.2 and Valkey 9.1
+wrote (versions 9, 10, 12 and 80). Version 13 is read as far as it is version 12: what a newer one adds has a number of
+its own, and is refused by that number; nothing is guessed. All other kinds of values are passed over.
 """
 
 from __future__ import annotations

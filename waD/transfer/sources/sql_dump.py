@@ -63,6 +63,11 @@ def open_sql_dump(path: Path, wanted: Wanted, types: Types | None = None) -> Ite
         try:
             with open_file(path) as file:
                 _Loader(connection, types or {}).load(read_statements(chunks(file), wanted))
+        except sqlite3.Error as error:
+            raise SourceRefused(
+                "source_too_large",
+                f"{path}: its rows cannot be kept until they are read ({error}): SQLITE_TMPDIR names another place",
+            ) from None
         except SourceRefused as error:
             if error.code in ("source_damaged", "dump_unsupported"):
                 raise SourceRefused(error.code, f"{path}: {error.detail}") from None

@@ -261,7 +261,7 @@ def _characters(lexer: Lexer, token: Token, arguments: list[Literal]) -> Literal
     numbers = [number for number in arguments if isinstance(number, int) and number >= 0]
     if len(numbers) != len(arguments):
         raise lexer.damaged("a value that is no literal", token.at)
-    return "".join(map(_character, numbers))
+    return _paired("".join(map(_character, numbers)))
 
 
 def _replaced(lexer: Lexer, token: Token, arguments: list[Literal]) -> Literal:
@@ -284,8 +284,11 @@ def _unistr(lexer: Lexer, token: Token, arguments: list[Literal]) -> Literal:
         digits = next(digits for digits in found.groups() if digits is not None)
         return _character(int(digits, 16))
 
-    # What cannot be written in UTF-8 alone may be a pair that stands for one character.
-    text = _UNISTR.sub(character, arguments[0])
+    return _paired(_UNISTR.sub(character, arguments[0]))
+
+
+def _paired(text: str) -> str:
+    """Make one character of each pair of halves; a half alone is none, and cannot be kept."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
