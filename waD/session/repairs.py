@@ -34,7 +34,7 @@ ADVISED: Final[dict[str, RepairAction]] = {
     "signed_prekey_old": "rotate-signed-prekey",
     "live_signed_prekey_mismatch": "rotate-signed-prekey",
     "lid_map_conflict": "refresh-devices",
-    "app_state_hash_mismatch": "resync",
+    **dict.fromkeys(("app_state_hash_mismatch", "app_state_mac_mismatch", "app_state_disabled"), "resync"),
 }
 """Repairs by the code of a finding."""
 

@@ -25,6 +25,8 @@ CACHED_ITEMS: Final = 512
 """Items kept decoded for one session; a busy one talks to fewer devices at a time."""
 MAX_REMEMBERED: Final = CACHED_ITEMS // 2
 """Items of one unit that enter the cache at the most; a unit with more changes only what is there."""
+UNCACHED: Final = frozenset({"app-state-entries"})
+"""Kinds of items that come in crowds and are read once: they never drive out what is in use."""
 MAX_ROWS: Final = 1000
 
 
@@ -266,9 +268,9 @@ class SessionState:
         values = {key: await self.item(kind, key, unit) for key in keys}
         return {key: value for key, value in values.items() if value is not None}
 
-    async def all_items(self, kind: str) -> Mapping[str, bytes]:
-        """All committed items of a kind; not cached."""
-        return await self._store.read(self._engine.items, self.session_id, kind, None)
+    async def all_items(self, kind: str, keys: Sequence[str] | None = None) -> Mapping[str, bytes]:
+        """All committed items of a kind, or those named; not cached."""
+        return await self._store.read(self._engine.items, self.session_id, kind, keys)
 
     async def item_keys(self, kind: str, prefix: str, unit: Unit | None = None) -> list[str]:
         """Keys of a kind that begin with a text, with the unit's own changes, in order."""
@@ -304,6 +306,8 @@ class SessionState:
         return found
 
     def _remember(self, item: ItemKey, value: ItemValue | None) -> None:
+        if item[0] in UNCACHED:
+            return
         self._cache[item] = value
         self._cache.move_to_end(item)
         while len(self._cache) > CACHED_ITEMS:

@@ -23,6 +23,7 @@ from waD.link.prekeys import OneTimePreKey, PreKeyRecordError
 from waD.messaging import kinds
 from waD.store.canonical import canonical
 from waD.store.model import OutboxRow
+from waD.transfer.collections import without_broken
 from waD.transfer.state import AuthState, Report
 
 Mode: TypeAlias = Literal["drop", "receive-only"]
@@ -36,7 +37,9 @@ SIGNED_PREKEY_ID_GAP: Final = 16
 
 _EXPIRED: Final = frozenset({kinds.DEVICES})
 """Kinds that are fetched anew."""
-_FORGOTTEN: Final = frozenset({kinds.RETRY, kinds.SENDER_KEY_MEMORY, kinds.RESTORE_POINT})
+_FORGOTTEN: Final = frozenset(
+    {kinds.RETRY, kinds.SENDER_KEY_MEMORY, kinds.RESTORE_POINT, kinds.APP_STATE_REQUEST}
+)
 """Kinds that are of no use to another state than the one that wrote them (chapter 08 §1.2)."""
 _FACTS: Final = frozenset({kinds.IDENTITY, kinds.IDENTITY_CHANGE, kinds.NUMBER_ALIAS})
 """Kinds of which the state in place knows better."""
@@ -107,6 +110,13 @@ def revive(
         else:
             if kept is not None:
                 revival.items[kind, key] = kept
+    for name in without_broken(revival.items):
+        if report is not None:
+            report.warn(
+                "app_state_hash_mismatch",
+                f"{kinds.APP_STATE_VERSION}/{name}",
+                "the collection is fetched anew",
+            )
     revival.peers = len(peers_of(state))
     own = local.creds if local is not None and local.creds.identity == state.creds.identity else None
     if local is not None:

@@ -75,7 +75,10 @@ def _code_of(message: str) -> str:
 
 _KNOWN: Final = frozenset(
     {
+        kinds.APP_STATE_ENTRIES,
+        kinds.APP_STATE_EXPIRY,
         kinds.APP_STATE_KEY,
+        kinds.APP_STATE_REQUEST,
         kinds.APP_STATE_VERSION,
         kinds.BARE_LIDS,
         kinds.DEVICES,

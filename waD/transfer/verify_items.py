@@ -10,20 +10,20 @@ import msgspec
 from msgspec import Meta, Struct
 
 from waD.e2ee.address import AddressError, SignalAddress
-from waD.e2ee.syncd.lthash import HASH_LENGTH, MAC_LENGTH, lt_hash
 from waD.messaging import kinds
+from waD.messaging.appstate.stored import Damaged, Head, decode_part, is_collection, part_place
 from waD.messaging.values import ValueDamaged, decode_text
+from waD.transfer.collections import sound_heads, sums_up
 from waD.transfer.state import AuthState, Report
 from waD.wire.errors import JIDError
 from waD.wire.jid import JID
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 MAX_MEMBERS: Final = 100_000
-MAX_ENTRIES: Final = 1_000_000
 
 _KEY_ID: Final = re.compile(r"(?:[0-9a-f]{2}){1,64}", re.ASCII)
-_COLLECTION: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _USER: Final = re.compile(r"[0-9A-Za-z+-]{1,64}", re.ASCII)
 
 _Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -41,12 +41,6 @@ class _AppStateKey(Struct):
     data: _Key
     fingerprint: _Fingerprint | None
     ts: _Natural
-
-
-class _AppStateVersion(Struct):
-    version: _Natural
-    hash: Annotated[bytes, Meta(min_length=HASH_LENGTH, max_length=HASH_LENGTH)]
-    macs: Annotated[dict[str, _Key], Meta(max_length=MAX_ENTRIES)]
 
 
 class _Token(Struct):
@@ -74,8 +68,7 @@ def check(state: AuthState, report: Report, *, deep: bool) -> None:
                 _read(document, object)
         except (_Damaged, AddressError, JIDError, ValueDamaged) as error:
             report.error("item_unreadable", item, str(error))
-    if deep:
-        _check_hashes(state, report)
+    _check_collections(state, report, deep=deep)
     _check_lid_map(state, report)
 
 
@@ -99,22 +92,21 @@ def _app_state_key(key: str, document: bytes) -> None:
 
 
 def _app_state_version(key: str, document: bytes) -> None:
-    _named(_COLLECTION, key)
-    for index in _read_version(document).macs:
-        if len(_unb64(index)) != MAC_LENGTH:
-            raise _Damaged("an index MAC of a wrong length")
+    if not is_collection(key):
+        raise _Damaged("its key is none of this kind")
+    _undamaged(Head.parse, document)
 
 
-def _read_version(document: bytes) -> _AppStateVersion:
-    version: _AppStateVersion = _read(document, _AppStateVersion)
-    return version
+def _app_state_entries(key: str, document: bytes) -> None:
+    _undamaged(part_place, key)
+    _undamaged(decode_part, document)
 
 
-def _unb64(text: str) -> bytes:
+def _undamaged(parse: Callable[[U], T], stored: U) -> T:
     try:
-        return msgspec.convert(text, bytes)
-    except msgspec.ValidationError:
-        raise _Damaged("an index MAC that is not base64") from None
+        return parse(stored)
+    except Damaged as error:
+        raise _Damaged(str(error)) from None
 
 
 def _memory(key: str, document: bytes) -> None:
@@ -147,6 +139,7 @@ def _change(key: str, document: bytes) -> None:
 
 
 _CHECKS: Final[dict[str, Callable[[str, bytes], None]]] = {
+    kinds.APP_STATE_ENTRIES: _app_state_entries,
     kinds.APP_STATE_KEY: _app_state_key,
     kinds.APP_STATE_VERSION: _app_state_version,
     kinds.DEVICES: _device_list,
@@ -162,17 +155,20 @@ _OF_SIGNAL: Final = frozenset({kinds.IDENTITY, kinds.PREKEY, kinds.SENDER_KEY, k
 """Kinds that are read where they are judged."""
 
 
-def _check_hashes(state: AuthState, report: Report) -> None:
-    """The hash of a collection is the sum over its entries; else it has to be fetched anew (§5.4 item 9)."""
-    for key, document in state.of(kinds.APP_STATE_VERSION).items():
-        try:
-            version = _read_version(document)
-        except _Damaged:
-            continue  # told already
-        if lt_hash(version.macs.values()) != version.hash:
+def _check_collections(state: AuthState, report: Report, *, deep: bool) -> None:
+    """Where collections stand; `deep`, that each has the hash that its entries sum up to (§5.4 item 9)."""
+    for name, head in sound_heads(state.items).items():
+        item = f"{kinds.APP_STATE_VERSION}/{name}"
+        if head.disabled:
+            report.warn("app_state_disabled", item, f"its syncing ended: {head.disabled}")
+        if head.mismatch:
+            report.warn("app_state_mac_mismatch", item, "its hash is not the one that other devices have")
+        if head.blocked:
+            report.warn("app_state_blocked", item, f"{len(head.blocked)} keys are missing")
+        if deep and not sums_up(state.items, name, head):
             report.warn(
                 "app_state_hash_mismatch",
-                f"{kinds.APP_STATE_VERSION}/{key}",
+                item,
                 "its entries do not have its hash: the collection is fetched anew",
             )
 

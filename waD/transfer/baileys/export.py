@@ -18,6 +18,7 @@ from waD.link.credentials import Credentials
 from waD.link.prekeys import OneTimePreKey, PreKeyRecordError
 from waD.messaging import kinds
 from waD.transfer.baileys.names import CREDS, TYPES, file_name
+from waD.transfer.collections import plain
 from waD.transfer.legacy import LegacyCodec
 from waD.transfer.sources.errors import SourceRefused
 from waD.transfer.state import AuthState, Report
@@ -49,7 +50,7 @@ def baileys_files(state: AuthState) -> tuple[dict[str, bytes], Report]:
     codec = LegacyCodec()
     files: dict[str, bytes] = {}
     left: dict[str, int] = {}
-    for (kind, key), document in sorted(state.items.items()):
+    for (kind, key), document in sorted(plain(state.items).items()):
         rows = {
             name: value for name, value in codec.item_rows(kind, key, document).items() if name[0] in TYPES
         }
