@@ -32,6 +32,7 @@ from waD.messaging.context import Context
 from waD.messaging.migration import MappingError, parse_mappings
 from waD.messaging.peer_out import PeerRequest
 from waD.messaging.protocol import PHONE_ONLY, SELF_ONLY
+from waD.messaging.reaction import SyncAppState
 from waD.proto.e2e_pb2 import Message
 from waD.proto.history_pb2 import WebMessageInfo
 from waD.store.model import MessageRow
@@ -323,6 +324,25 @@ class TestSelfOnly:
             "ts": 0,
         }
         assert await receiver.rows() == []
+        assert reaction.work == [SyncAppState((), keys=True)]
+        assert ctx.account.creds.app_state_key_id == b"abcdef"
+        # The same key again is no news; with other data it is not believed.
+        for data in (bytes(32), bytes([1]) * 32):
+            shared = content.protocolMessage.appStateSyncKeyShare.keys[0]
+            shared.keyData.keyData = data
+            again = await receiver.take(phone.stanza(phone.enc(content), category="peer"))
+            assert again.work == []
+        assert await ctx.state.all_items(kinds.APP_STATE_KEY) == stored
+
+    async def test_a_key_in_place_of_one_that_is_damaged(
+        self, receiver: Receiver, phone: Peer, ctx: Context
+    ) -> None:
+        unit = ctx.state.unit()
+        unit.put(kinds.APP_STATE_KEY, b"abcdef".hex(), b"[]")
+        await ctx.state.commit(unit)
+        content = self.filled(ProtocolMessage.APP_STATE_SYNC_KEY_SHARE)
+        reaction = await receiver.take(phone.stanza(phone.enc(content), category="peer"))
+        assert reaction.work == [SyncAppState((), keys=True)]
 
     async def test_history_gets_two_receipts(self, receiver: Receiver, phone: Peer) -> None:
         content = self.filled(ProtocolMessage.HISTORY_SYNC_NOTIFICATION)

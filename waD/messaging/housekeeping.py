@@ -42,7 +42,7 @@ async def forget_old(context: Context, unit: Unit) -> int:
         StoreError: they could not be read.
     """
     oldest, gone = context.now_ms() - KEPT_MS, 0
-    for kind in (kinds.RETRY, kinds.PEER_REQUEST):
+    for kind in (kinds.RETRY, kinds.PEER_REQUEST, kinds.APP_STATE_REQUEST):
         for key, value in (await context.state.all_items(kind)).items():
             if _at(value) < oldest:
                 unit.delete(kind, key)

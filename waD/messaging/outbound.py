@@ -42,6 +42,7 @@ class Outbound:
         sessions: pairwise sessions.
         encryptor: encrypts; whoever uses it holds `turn` until what was encrypted is sent.
         turn: see `Pump`.
+        peer: writes to own devices.
     """
 
     def __init__(self, context: Context, devices: Devices) -> None:
@@ -53,7 +54,7 @@ class Outbound:
         self.turn = self._pump.turn
         self._submitter = Submitter(context)
         self._acks = Acks(context, devices)
-        self._peer = Peer(context, self.sessions, self.encryptor, self.turn)
+        self.peer = Peer(context, self.sessions, self.encryptor, self.turn)
 
     async def enqueue(self, request: TextRequest) -> Enqueued:
         """Put a text into the outbox, durably; it leaves when a connection is open.
@@ -119,7 +120,7 @@ class Outbound:
             RequestError, RequestTimeout, MalformedReply, Disconnected: the question did not leave.
             StoreError: nothing was sent.
         """
-        await self._peer.ask(work, connection)
+        await self.peer.ask(work, connection)
 
 
 def _chat(text: str) -> JID:

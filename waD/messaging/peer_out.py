@@ -1,8 +1,9 @@
-"""Messages to the own phone, such as the request for a message that nobody can make readable (chapter 04 §8.1)."""
+"""Messages to own devices, such as the request for a message that nobody can make readable (chapter 04 §8.1)."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 import msgspec
 import trio
@@ -22,6 +23,8 @@ from waD.store.model import UNDECRYPTABLE
 from waD.store.unit import Unit
 from waD.wire.jid import JID
 from waD.wire.node import Node, Value
+
+Note: TypeAlias = Callable[[Unit, str], Awaitable[None]]
 
 PEER_CHAT: Final = "peer"
 """Chat under which the plaintext of a peer message is kept for retries."""
@@ -64,7 +67,7 @@ async def request_of(context: Context, stanza_id: str, unit: Unit | None = None)
 
 
 class Peer:
-    """Writes to the own phone.
+    """Writes to the own phone, and to companions beside this one.
 
     Args:
         context: whose.
@@ -91,18 +94,42 @@ class Peer:
         message = parse(work.payload)
         if message is None or not await self._still_missing(work):
             return
-        phone = self._context.account.own
-        await self._sessions.ensure([phone], connection)
+
+        async def note(unit: Unit, name: str) -> None:
+            now = self._context.now_ms()
+            asked = PeerRequest(chat=work.chat, sender=work.sender, message_id=work.message_id, at=now)
+            unit.put(kinds.PEER_REQUEST, name, asked)
+
+        await self.tell(message, self._context.account.own, connection, note)
+
+    async def tell(self, message: Message, device: JID, connection: Requester, note: Note) -> bool:
+        """Send a peer message to a device of the own account.
+
+        Args:
+            message: what it gets.
+            device: the phone, or a companion.
+            connection: logged in.
+            note: adds to the unit that makes the message durable; it is given the message's id.
+
+        Returns:
+            Whether it was sent; a device without a usable session is hopeless.
+
+        Raises:
+            RequestError, RequestTimeout, MalformedReply, Disconnected: it did not leave.
+            StoreError: nothing was sent.
+        """
+        await self._sessions.ensure([device], connection)
         async with self._turn:
             async with self._context.state.lock:
                 unit = self._context.state.unit()
-                node = await self._stanza(unit, work, message, phone)
+                node = await self._stanza(unit, message, device, note)
                 if node is None:
-                    return
+                    return False
                 crashpoint("send.before_commit")
                 await self._context.state.commit(unit)
             crashpoint("send.after_commit")
             await connection.send(node)
+        return True
 
     async def _still_missing(self, work: AskPhone) -> bool:
         found = await self._context.state.find_message(work.message_id)
@@ -110,20 +137,19 @@ class Peer:
         chats = {work.chat, *(str(form) for form in spellings)}
         return any(row.chat in chats and row.kind == UNDECRYPTABLE for row in found)
 
-    async def _stanza(self, unit: Unit, work: AskPhone, message: Message, phone: JID) -> Node | None:
+    async def _stanza(self, unit: Unit, message: Message, device: JID, note: Note) -> Node | None:
         context, now = self._context, self._context.now_ms()
-        if not await self._sessions.usable(phone, unit):
+        if not await self._sessions.usable(device, unit):
             return None
         try:
-            done = await self._encryptor.encrypt(unit, phone, self._encryptor.padded(message))
+            done = await self._encryptor.encrypt(unit, device, self._encryptor.padded(message))
         except SignalError:
             return None
-        name = message_id(now // 1000, phone.user, context.random(ID_RANDOM_LENGTH))
-        asked = PeerRequest(chat=work.chat, sender=work.sender, message_id=work.message_id, at=now)
-        unit.put(kinds.PEER_REQUEST, name, asked)
-        unit.keep_plaintext(PEER_CHAT, name, work.payload)
+        name = message_id(now // 1000, device.user, context.random(ID_RANDOM_LENGTH))
+        await note(unit, name)
+        unit.keep_plaintext(PEER_CHAT, name, message.SerializeToString())
         enc = enc_node(done, classify(message))
-        return peer_node(name, phone, message, enc, self._encryptor.device_identity([enc]))
+        return peer_node(name, device, message, enc, self._encryptor.device_identity([enc]))
 
 
 def peer_node(name: str, to: JID, message: Message, enc: Node, identity: list[Node]) -> Node:

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from waD.messaging import kinds, peer_out
+from waD.messaging.appstate.keys import AppStateKeys
 from waD.messaging.asking import Asking
 from waD.messaging.changing import Changing
 from waD.messaging.context import Context
@@ -16,21 +17,15 @@ from waD.messaging.incoming_content import Description, describe, text_of
 from waD.messaging.message_keys import Key, parse_jid, read_key
 from waD.messaging.migration import MappingError, parse_mappings
 from waD.messaging.peer import resent_messages
-from waD.messaging.reaction import Reaction
+from waD.messaging.reaction import Reaction, SyncAppState
 from waD.messaging.recording import Place, Recorder
 from waD.messaging.stanza import Incoming
-from waD.messaging.values import encode_app_state_key
 from waD.proto.e2e_pb2 import Message
 from waD.proto.history_pb2 import WebMessageInfo
 from waD.store.model import UNDECRYPTABLE, MessageRow
 from waD.store.unit import Unit
 from waD.wire.jid import JID, LID, PN
 
-MAX_KEYS: Final = 1000
-"""App-state keys taken from one share."""
-MAX_KEY_ID: Final = 64
-KEY_LENGTH: Final = 32
-"""Bytes of a key's data, always (chapter 05 §4.13)."""
 MAX_LABEL: Final = 30
 """Characters of a member's label."""
 
@@ -72,6 +67,7 @@ class Protocol:
         self._recorder = recorder
         self._changing = changing
         self._asking = asking
+        self._keys = AppStateKeys(context.state, context.account)
 
     async def handle(
         self,
@@ -94,7 +90,8 @@ class Protocol:
             case _Type.HISTORY_SYNC_NOTIFICATION:
                 reaction.add(history_receipt(incoming))
             case _Type.APP_STATE_SYNC_KEY_SHARE:
-                self._take_keys(unit, message.appStateSyncKeyShare)
+                if await self._keys.take(unit, message.appStateSyncKeyShare, incoming.sender):
+                    reaction.work.append(SyncAppState((), keys=True))
             case _Type.LID_MIGRATION_MAPPING_SYNC:
                 await self._take_mappings(unit, message.lidMigrationMappingSyncMessage.encodedMappingPayload)
             case _Type.PEER_DATA_OPERATION_REQUEST_RESPONSE_MESSAGE:
@@ -110,13 +107,6 @@ class Protocol:
         if order is None or await self._changing.revoke_as_admin(unit, incoming, place, order):
             return None
         return order
-
-    def _take_keys(self, unit: Unit, share: Message.AppStateSyncKeyShare) -> None:
-        """Keep app-state keys; one without data says that the phone does not have it."""
-        for key in share.keys[:MAX_KEYS]:
-            key_id = key.keyId.keyId
-            if 0 < len(key_id) <= MAX_KEY_ID and len(key.keyData.keyData) == KEY_LENGTH:
-                unit.put(kinds.APP_STATE_KEY, key_id.hex(), encode_app_state_key(key.keyData))
 
     async def _take_mappings(self, unit: Unit, payload: bytes) -> None:
         """From now on the account's chats are addressed by LID (§8.4)."""

@@ -76,7 +76,22 @@ class AskPhone:
     message_id: str
 
 
-Work: TypeAlias = FetchDevices | TopUpPreKeys | CheckDigest | Paced | RefreshSession | AnswerRetry | AskPhone
+@dataclass(frozen=True, slots=True)
+class SyncAppState:
+    """There is something to fetch of the app state.
+
+    Attributes:
+        names: collections.
+        keys: keys came that some may have waited for.
+    """
+
+    names: tuple[str, ...]
+    keys: bool = False
+
+
+Work: TypeAlias = (
+    FetchDevices | TopUpPreKeys | CheckDigest | Paced | RefreshSession | AnswerRetry | AskPhone | SyncAppState
+)
 
 
 @dataclass(slots=True)
