@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ from waD.link.pairing import QrCode, pair
 from waD.link.payload import ClientProfile, payload
 from waD.messaging.context import Context, MessagingSettings, make_context
 from waD.messaging.facade import Messaging
+from waD.messaging.media.downloads import Downloads
+from waD.messaging.media.https import Https
 from waD.sandbox import run_sandbox
+from waD.sandbox.environment import Settings
 from waD.sandbox.handles import PhoneHandle
 from waD.sandbox.sandbox import Sandbox
 from waD.session.online import Online, OnlineSettings
@@ -34,7 +38,14 @@ def now_ms() -> int:
 
 
 class Live:
-    """A companion of Alice's, online, and Bob who writes to her."""
+    """A companion of Alice's, online, and Bob who writes to her.
+
+    Attributes:
+        messaging, login: of the last time that it was online.
+    """
+
+    messaging: Messaging
+    login: Online
 
     def __init__(self, sandbox: Sandbox, store: Store, ctx: Context) -> None:
         self.sandbox = sandbox
@@ -52,7 +63,7 @@ class Live:
         self._news = trio.Event()
 
     def endpoint(self) -> Endpoint:
-        return Endpoint(self.sandbox.url, self.sandbox.root_key)
+        return Endpoint(self.sandbox.url, self.sandbox.root_key, self.sandbox.ca_file)
 
     async def pair(self) -> None:
         async def scan(code: QrCode) -> None:
@@ -75,7 +86,9 @@ class Live:
 
         with trio.fail_after(3 * PATIENCE_S):
             async with connect(self.endpoint(), creds, payload(creds, PROFILE), random=os.urandom) as link:
-                online = Online(link, Messaging(self.ctx), OnlineSettings(retry_delay_s=0.0))
+                self.messaging = Messaging(self.ctx)
+                files = Downloads(link, Https(self.endpoint()), unix_s=time.time)
+                online = self.login = Online(link, self.messaging, OnlineSettings(retry_delay_s=0.0), files)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(lambda: online.run(opened=opened, ready=is_ready))
                     await ready.wait()
@@ -94,17 +107,25 @@ class Live:
 
 @pytest.fixture
 async def live(tmp_path: Path) -> AsyncIterator[Live]:
+    async with living(tmp_path) as world:
+        yield world
+
+
+@asynccontextmanager
+async def living(
+    directory: Path, *, tls: bool = False, settings: Settings | None = None
+) -> AsyncIterator[Live]:
+    """A paired companion that has not logged in yet."""
     async with (
-        open_store(StoreSettings(path=tmp_path / "state" / "waD.db")) as store,
-        run_sandbox() as sandbox,
+        open_store(StoreSettings(path=directory / "state" / "waD.db")) as store,
+        run_sandbox(tls=tls, settings=settings) as sandbox,
     ):
         row = await store.create_session("alerts")
         state = await store.attach(row.id, "test")
         unit = state.unit()
         unit.set_creds(new_credentials(os.urandom, now_ms()).serialize())
         await state.commit(unit)
-        settings = MessagingSettings()
-        ctx = make_context(state, settings=settings, now_ms=now_ms, random=os.urandom)
+        ctx = make_context(state, settings=MessagingSettings(), now_ms=now_ms, random=os.urandom)
         world = Live(sandbox, store, ctx)
         await world.pair()
         yield world

@@ -29,12 +29,20 @@ from waD.e2ee import groups
 from waD.e2ee.address import SignalAddress
 from waD.link import acks
 from waD.messaging import kinds
+from waD.messaging.appstate.stored import Head
 from waD.messaging.context import Context
 from waD.messaging.devices import Devices
 from waD.messaging.notifications import Notifications
-from waD.messaging.reaction import CheckDigest, FetchDevices, Reaction, RefreshSession, TopUpPreKeys
+from waD.messaging.reaction import (
+    CheckDigest,
+    FetchDevices,
+    Reaction,
+    RefreshSession,
+    SyncAppState,
+    TopUpPreKeys,
+)
 from waD.store.unit import Unit
-from waD.wire.jid import STATUS
+from waD.wire.jid import SERVER, STATUS
 from waD.wire.node import Node, Value
 
 
@@ -74,6 +82,33 @@ def receiver(ctx: Context) -> Receiving:
 def note(kind: str | None, *children: Node, source: Value = ANN_LID, **attrs: Value) -> Node:
     fields: dict[str, Value] = {"id": "N1", "from": source, "t": str(T)} | attrs
     return Node("notification", fields | ({"type": kind} if kind else {}), list(children))
+
+
+async def test_the_server_has_newer_collections(receiver: Receiving, ctx: Context) -> None:
+    unit = ctx.state.unit()
+    for name in ("regular", "regular_low", "regular_high"):
+        unit.put(kinds.APP_STATE_VERSION, name, Head(version=5, hash=bytes(128), macs={}).serialize())
+    unit.put(kinds.APP_STATE_VERSION, "critical_block", b"[]")
+    await ctx.state.commit(unit)
+    told = [
+        Node("collection", attrs)
+        for attrs in (
+            {"name": "regular", "version": "5"},
+            {"name": "regular_low", "version": "6"},
+            {"name": "regular_high"},
+            {"name": "critical_block", "version": "1"},
+            {"name": "critical_unblock_low", "version": "1"},
+            {"name": "unknown", "version": "1"},
+            {},
+        )
+    ]
+    reaction = await receiver.take(note("server_sync", *told, source=SERVER))
+    assert shapes(reaction.answers) == [("ack", "server_sync")]
+    assert reaction.work == [
+        SyncAppState(("critical_block", "critical_unblock_low", "regular_high", "regular_low"))
+    ]
+    for stanza in (note("server_sync", *told), note("server_sync", told[0], source=SERVER)):
+        assert (await receiver.take(stanza)).work == []
 
 
 @pytest.mark.parametrize("kind", ["w:growth", "picture", "psa", None, "registration", "account_sync"])

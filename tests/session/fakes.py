@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
@@ -225,6 +225,10 @@ class FakeLogin:
 
     async def refresh_devices(self, user: JID) -> None:
         await self._repair(f"refresh_devices {user}")
+
+    async def resync(self, collections: Sequence[str]) -> int:
+        await self._repair(f"resync {' '.join(collections)}")
+        return 7
 
     async def _repair(self, what: str) -> None:
         await trio.lowlevel.checkpoint()

@@ -106,6 +106,9 @@ async def _judge_tables(life: Life, daemon: Inside) -> None:
     # Keys that nobody used yet are kept: a message under one of them may still come.
     assert items.pop("prekey") == waiting + tally.lost_prekeys
     assert items.pop("app-state-key") == 1
+    kept = [one for one in life.sandbox.phone(ALICE).phone.app_state._replicas.values() if one.entries]
+    assert items.pop("app-state-version") == len(kept)
+    assert len(kept) <= items.pop("app-state-entries") <= sum(len(one.entries) for one in kept)
     assert items.pop("device-list") == len(life.friends) + 1
     assert items == dict.fromkeys(("session", "identity", "lid-of-pn", "pn-of-lid"), devices)
     assert tables.outbox() == {"sent": len(tally.sent)}

@@ -8,6 +8,9 @@ from typing import Final, TypeAlias
 
 from waD.link import acks
 from waD.messaging.ahead import read_ahead
+from waD.messaging.appstate.asking import KeyRequests
+from waD.messaging.appstate.keys import AppStateKeys
+from waD.messaging.appstate.syncing import AppState
 from waD.messaging.context import Context
 from waD.messaging.devices import Devices
 from waD.messaging.housekeeping import forget_old, forget_stale_prekeys
@@ -38,6 +41,7 @@ class Messaging:
         devices: device lists.
         outbound: the outbox.
         retries: answers to devices that could not read a message of ours.
+        app_state: the collections of the app state.
     """
 
     def __init__(self, context: Context) -> None:
@@ -45,6 +49,9 @@ class Messaging:
         self.devices = Devices(context)
         self.outbound = Outbound(context, self.devices)
         self.retries = Retries(context, self.devices, self.outbound)
+        keys = AppStateKeys(context.state, context.account)
+        requests = KeyRequests(context, self.devices, keys, self.outbound.peer)
+        self.app_state = AppState(context, keys, requests)
         inbound = Inbound(context, self.devices)
         receipts = Receipts(context, self.retries.asked)
         notifications = Notifications(context, self.devices)

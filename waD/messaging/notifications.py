@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 
+from waD.e2ee.syncd.patches import COLLECTIONS
 from waD.link import acks
+from waD.messaging import kinds
+from waD.messaging.appstate.stored import Damaged, Head
 from waD.messaging.context import Context
 from waD.messaging.devices import Devices
 from waD.messaging.identities import Identities
-from waD.messaging.reaction import CheckDigest, FetchDevices, Reaction, TopUpPreKeys
+from waD.messaging.reaction import CheckDigest, FetchDevices, Reaction, SyncAppState, TopUpPreKeys
 from waD.messaging.stanza import clean_name, other_form
 from waD.store.unit import Unit
+from waD.wire.jid import SERVER
 from waD.wire.node import Node
 
 _log = logging.getLogger(__name__)
@@ -44,6 +48,8 @@ class Notifications:
             await self._encrypt(unit, stanza, reaction)
         elif kind == "account_sync":
             self._own_name(unit, stanza)
+        elif kind == "server_sync":
+            await self._server_sync(unit, stanza, reaction)
         else:
             _log.debug("a notification of type %.32r needs nothing", kind)
         reaction.add(acks.ack(stanza))
@@ -75,3 +81,23 @@ class Notifications:
         name = clean_name(stanza.text("pushname", ""))
         if name and sender is not None and self._account.is_own(sender):
             self._account.change_in(unit, lambda creds: creds.change(push_name=name))
+
+    async def _server_sync(self, unit: Unit, stanza: Node, reaction: Reaction) -> None:
+        """Collections of the app state have changed (chapter 05 §4.12)."""
+        if stanza.jid("from") != SERVER:
+            return
+        named = {node.text("name", ""): node.int("version") for node in stanza.children("collection")}
+        newer = [
+            name for name in COLLECTIONS if name in named and await self._is_newer(unit, name, named[name])
+        ]
+        if newer:
+            reaction.work.append(SyncAppState(tuple(newer)))
+
+    async def _is_newer(self, unit: Unit, name: str, version: int | None) -> bool:
+        if version is None:
+            return True
+        try:
+            head = await self._context.state.record(kinds.APP_STATE_VERSION, name, Head.parse, unit)
+        except Damaged:
+            return True
+        return head is None or head.version < version

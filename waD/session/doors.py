@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -82,6 +82,15 @@ class Login(Protocol):
 
     async def refresh_devices(self, user: JID) -> None:
         """Ask for the device list of an account."""
+        ...
+
+    async def resync(self, collections: Sequence[str]) -> int:
+        """Fetch collections of the app state anew; returns how many entries they have.
+
+        Raises:
+            ResyncFailed: not all of them are complete.
+            Disconnected, StoreError: as above.
+        """
         ...
 
 

@@ -25,6 +25,8 @@ from waD.link.usync import UserQuery
 from waD.link.websocket import OpenStream, open_stream
 from waD.messaging.context import MessagingSettings, make_context
 from waD.messaging.facade import Messaging
+from waD.messaging.media.downloads import Downloads
+from waD.messaging.media.https import Https
 from waD.session.doors import Link, Login
 from waD.session.online import Online, OnlineSettings
 from waD.session.version import VersionSource
@@ -124,7 +126,11 @@ class NetworkDoors:
         online = OnlineSettings(
             mark_online=settings.network.online_on_connect, retry_delay_s=settings.messages.retry_delay_s
         )
-        return Online(cast(Connection, link), messaging, online)
+        connection = cast(Connection, link)
+        files = Downloads(
+            connection, Https(endpoint(settings)), unix_s=lambda: messaging.context.now_ms() / MS
+        )
+        return Online(connection, messaging, online, files)
 
     async def unlink(self, link: Link, me: JID) -> bool:
         """Log out at WhatsApp."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -16,12 +16,17 @@ from waD.link.connection import Connection
 from waD.link.errors import MalformedReply, RequestError, RequestTimeout
 from waD.link.login import LoginResult, login
 from waD.link.prekeys import PreKeys
+from waD.messaging.appstate.files import fetching
+from waD.messaging.appstate.syncing import Way
 from waD.messaging.facade import Messaging
+from waD.messaging.media.downloads import Fetching
 from waD.messaging.reaction import CheckDigest, FetchDevices, Work
 from waD.session.lane import Lane
 from waD.session.work import Worker
 from waD.wire.jid import JID
 
+APP_STATE: Final = "syncd_app_state"
+"""The dirty domain that is fetched, and cleaned, by the syncing of the app state."""
 MAX_DIRTY: Final = 16
 """Dirty domains remembered from one login."""
 
@@ -47,12 +52,15 @@ class Online:
         connection: established, with a login payload.
         messaging: the session's messaging.
         settings: what to do after the login.
+        files: gets files of the media hosts.
 
     Attributes:
         result: what the login told, once it is through.
     """
 
-    def __init__(self, connection: Connection, messaging: Messaging, settings: OnlineSettings) -> None:
+    def __init__(
+        self, connection: Connection, messaging: Messaging, settings: OnlineSettings, files: Fetching
+    ) -> None:
         self._connection = connection
         self._messaging = messaging
         self._settings = settings
@@ -63,6 +71,7 @@ class Online:
         self._worker = Worker(
             connection, messaging, self._prekeys, self._lane.offline_done, settings.retry_delay_s
         )
+        self._app_state_way = Way(connection, fetching(files))
         self.result: LoginResult | None = None
 
     @property
@@ -104,6 +113,9 @@ class Online:
             await opened()
             await self._lane.opened()
             nursery.start_soon(self._messaging.outbound.run, self._connection, self._lane.offline_done)
+            nursery.start_soon(
+                self._messaging.app_state.run, self._app_state_way, self._lane.offline_done, self._announce
+            )
             await self._start_up()
             await ready()
 
@@ -122,6 +134,10 @@ class Online:
         refused = await self._messaging.devices.refresh((user,), self._connection)
         for refusal in refused.values():
             raise refusal
+
+    async def resync(self, collections: Sequence[str]) -> int:
+        """See `waD.session.doors.Login`."""
+        return await self._messaging.app_state.resync(collections, self._app_state_way)
 
     # Steps.
 
@@ -147,6 +163,9 @@ class Online:
         await self._tried(
             "signed prekey rotation", lambda: self._prekeys.rotate_if_due(self._context.now_ms.local_ms())
         )
+        await self._announce()
+
+    async def _announce(self) -> None:
         await startup.announce_presence(
             self._connection, self._context.account.creds.push_name, available=self._settings.mark_online
         )
@@ -175,6 +194,8 @@ class Online:
 
     def _told(self, info: infos.Info) -> None:
         match info:
+            case infos.Dirty(kind) if kind == APP_STATE:
+                self._messaging.app_state.dirty(info)
             case infos.Dirty() if len(self._dirty) < MAX_DIRTY:
                 self._dirty.append(info)
             case infos.ClientExpiration(at_s) if at_s is not None:

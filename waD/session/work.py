@@ -24,6 +24,7 @@ from waD.messaging.reaction import (
     FetchDevices,
     Paced,
     RefreshSession,
+    SyncAppState,
     TopUpPreKeys,
     Work,
 )
@@ -83,6 +84,8 @@ class Worker:
                     self._put_later.send_nowait(work)
                 case TopUpPreKeys() | CheckDigest() | AnswerRetry():
                     self._put_now.send_nowait(work)
+                case SyncAppState():
+                    self._messaging.app_state.news(work)
         except trio.WouldBlock:
             _log.warning("too much work waits on this connection; one %s was dropped", type(work).__name__)
 
