@@ -22,6 +22,8 @@ from waD.link.credentials import Credentials
 from waD.link.errors import Disconnected, MalformedReply, RequestError, RequestTimeout
 from waD.link.prekeys import draw_prekeys
 from waD.messaging import kinds
+from waD.messaging.appstate.stored import Head
+from waD.messaging.appstate.syncing import ResyncFailed
 from waD.messaging.values import encode_text
 from waD.session import repairs, symptoms
 from waD.session.checkup import check_up
@@ -348,12 +350,34 @@ async def test_what_goes_over_the_connection(
         assert (await place.bed.manager.status("alerts")).state == "open"
 
 
+@pytest.mark.parametrize("target", [None, "regular_low"])
+async def test_the_app_state_is_fetched_anew(place: RepairBed, target: str | None) -> None:
+    await place.make(desired="up")
+    async with place.bed.running():
+        link = await place.link()
+        done = await place.run("resync", target)
+        asked = target or "critical_block critical_unblock_low regular_high regular regular_low"
+        assert link.repairs == [f"resync {asked}"]
+        assert (done.count, done.target) == (7, target)
+        (told,) = await place.told()
+        assert (told["action"], told["count"], told.get("target")) == ("resync", 7, target)
+        link.repair_fails = ResyncFailed("regular waits for 1 keys")
+        refused = await refuses("refused", place.run("resync", target))
+        assert "waits for" in refused.message
+
+
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(
     ("action", "target"),
-    [("upload-prekeys", None), ("rotate-signed-prekey", None), ("refresh-devices", BOB_PN)],
+    [
+        ("upload-prekeys", None),
+        ("rotate-signed-prekey", None),
+        ("refresh-devices", BOB_PN),
+        ("resync", None),
+        ("resync", "regular"),
+    ],
 )
 async def test_without_a_connection(place: RepairBed, action: RepairAction, target: str | None) -> None:
     await place.make()
@@ -397,6 +421,7 @@ async def test_what_whatsapp_refuses(place: RepairBed, fault: Any, symbol: str) 
         ("refresh-devices", "@lid"),
         ("reset-sender-key", BOB_LID),
         ("reset-sender-key", "no address"),
+        ("resync", "irregular"),
     ],
 )
 async def test_a_target_that_cannot_be_meant(place: RepairBed, action: RepairAction, target: str) -> None:
@@ -417,12 +442,10 @@ async def test_a_peer_without_sessions_changes_nothing(place: RepairBed) -> None
         await place.untouched(before)
 
 
-async def test_resync_unpaired_and_unknown(place: RepairBed, store: Store) -> None:  # noqa: F811
+async def test_unpaired_and_unknown(place: RepairBed, store: Store) -> None:  # noqa: F811
     await place.make()
     async with place.bed.running() as manager:
         await store.create_session("fresh")
-        refused = await refuses("refused", place.run("resync", "regular"))
-        assert "app state" in refused.message
         await refuses("wrong_state", manager.repair.run(RepairParams(name="fresh", action="drop-damaged")))
         await refuses("no_such_session", manager.repair.run(RepairParams(name="none", action="drop-damaged")))
 
@@ -454,7 +477,11 @@ async def test_another_owner_keeps_what_it_has(place: RepairBed, store: Store) -
 async def examine(manager: Manager, bed: Bed) -> dict[str, Any]:  # noqa: F811
     socket = bed.settings.store.path.with_name("none")
     report = await check_up(bed.store, bed.log, manager.list, bed.settings, socket, manager.repair.symptoms)
-    found = [one for one in report.findings if one.check in ("keys", "decryption") and one.level != "ok"]
+    found = [
+        one
+        for one in report.findings
+        if one.check in ("keys", "decryption", "app_state") and one.level != "ok"
+    ]
     return {one.hint: one for one in found}
 
 
@@ -472,6 +499,32 @@ async def test_the_doctor_advises_what_helps(place: RepairBed) -> None:
             unit.delete(kinds.PREKEY, "1")
             await place.state.commit(unit)
         assert set(await examine(manager, place.bed)) > {"wactl repair alerts upload-prekeys"}
+
+
+async def test_the_doctor_sees_collections_that_do_not_go_on(place: RepairBed) -> None:
+    def head(**more: Any) -> bytes:
+        return Head(version=1, hash=bytes(128), macs={}, **more).serialize()
+
+    version = kinds.APP_STATE_VERSION
+    more = {(kinds.PREKEY, str(one.id)): one.serialize() for one in draw_prekeys(6, 9, (), os.urandom)}
+    more |= {
+        (version, "regular"): head(),
+        (version, "regular_low"): head(disabled="patch-mac"),
+        (version, "regular_high"): head(mismatch=True),
+        (version, "critical_block"): BROKEN,
+    }
+    await place.make(more, next_prekey_id=15)
+    async with place.bed.running() as manager:
+        found = await examine(manager, place.bed)
+        assert {hint: one.message for hint, one in found.items()} == {
+            "wactl repair alerts resync critical_block": (
+                "the app state critical_block: what is stored of it is damaged"
+            ),
+            "wactl repair alerts resync regular_high": (
+                "the app state regular_high: its hash is not the one that other devices have"
+            ),
+            "wactl repair alerts resync regular_low": "the app state regular_low: its syncing ended: patch-mac",
+        }
 
 
 async def test_the_doctor_sees_an_old_signed_prekey(place: RepairBed) -> None:

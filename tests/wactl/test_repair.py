@@ -103,6 +103,7 @@ def test_the_list_as_json(daemon: FakeDaemon, run: Run) -> None:
         (["rotate-signed-prekey"], {"action": "rotate-signed-prekey", "target": None}),
         (["refresh-devices", "1@lid"], {"action": "refresh-devices", "target": "1@lid"}),
         (["resync", "regular"], {"action": "resync", "target": "regular"}),
+        (["resync"], {"action": "resync", "target": None}),
     ],
 )
 def test_what_is_asked_of_the_daemon(

@@ -425,7 +425,7 @@ EXAMPLES: Final[dict[str, tuple[msgspec.Struct, msgspec.Struct]]] = {
                     target=kind.target,
                     meaning=kind.meaning,
                     connected=kind.connected,
-                    possible=action != "resync",
+                    possible=True,
                 )
                 for action, kind in t.REPAIRS.items()
             ],

@@ -25,8 +25,9 @@ async def _run(call: Call, params: t.RepairParams) -> t.RepairResult:
     The state is sealed first, and what was done is an event auth:repaired. An action that asks WhatsApp needs a
     connection. Where there is nothing to repair nothing is changed, and the count is 0.
     """
-    wanted = t.REPAIRS[params.action].target
-    if bool(wanted) != (params.target is not None):
+    kind = t.REPAIRS[params.action]
+    wanted = kind.target
+    if (kind.needs_target and params.target is None) or (not wanted and params.target is not None):
         raise bad_param("target", f"{params.action} takes {f'a {wanted}' if wanted else 'none'}")
     return await call.sessions.repair.run(replace(params, target=_target(params.target, wanted)))
 

@@ -24,10 +24,12 @@ from waD.control.types import (
     RepairParams,
     RepairResult,
 )
+from waD.e2ee.syncd.patches import COLLECTIONS
 from waD.events import model as events
 from waD.link.credentials import CredentialsError
 from waD.link.errors import Disconnected, MalformedReply, RequestError, RequestTimeout
 from waD.messaging import kinds
+from waD.messaging.appstate.syncing import ResyncFailed
 from waD.messaging.recipients import canonical
 from waD.messaging.values import ValueDamaged
 from waD.session import repairs
@@ -166,9 +168,7 @@ class Repair:
             case "rotate-signed-prekey":
                 return await self._rotate_signed_prekey()
             case "resync":
-                raise ControlError(
-                    "refused", "this version keeps no app state, so there is nothing to fetch anew yet"
-                )
+                return await self._resync(_collections(target))
 
     # Damaged items.
 
@@ -291,6 +291,15 @@ class Repair:
         await self._ask(login.rotate_signed_prekey)
         return await self._tell(1, sealed)
 
+    # App state.
+
+    async def _resync(self, names: Sequence[str]) -> RepairResult:
+        login = self._login()
+        async with self._state.lock:
+            sealed = await self._seal()
+        count = await self._ask(lambda: login.resync(names))
+        return await self._tell(count, sealed, names[0] if len(names) == 1 else None)
+
     def _login(self) -> Login:
         """The connection."""
         vitals = self._entry.supervisor.vitals
@@ -348,6 +357,8 @@ def repair_refusals(row: SessionRow, status: str = "") -> Iterator[None]:
             raise ControlError("refused", f"WhatsApp: {refusal}", {"code": refusal.code}) from None
         except MalformedReply as odd:
             raise ControlError("refused", f"WhatsApp's answer cannot be read: {odd}") from None
+        except ResyncFailed as incomplete:
+            raise ControlError("refused", f"the app state is not complete: {incomplete}") from None
         except RequestTimeout as late:
             raise ControlError("timeout", f"{late}; try again") from None
         except Disconnected as gone:
@@ -380,8 +391,14 @@ def _group(text: str) -> JID:
     return jid
 
 
+def _collections(text: str) -> Sequence[str]:
+    if text and text not in COLLECTIONS:
+        raise bad_param("target", f"not a collection of the app state; there are {', '.join(COLLECTIONS)}")
+    return (text,) if text else COLLECTIONS
+
+
 def _possible(action: RepairAction, *, connected: bool) -> bool:
-    return action != "resync" and (connected or not REPAIRS[action].connected)
+    return connected or not REPAIRS[action].connected
 
 
 def _advice(one: Advice, *, connected: bool) -> RepairAdvice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from waD.control.types import Finding, Level
 from waD.link.credentials import Credentials, CredentialsError
 from waD.messaging import kinds
+from waD.messaging.appstate.stored import Damaged, Head
 from waD.messaging.asking import PREFIX
 from waD.session.supervisor import Supervisor
 from waD.session.verifying import LEAST_PREKEYS, SIGNED_PREKEY_DAYS
@@ -47,6 +48,8 @@ async def symptoms(store: Store, supervisors: Iterable[Supervisor], now_ms: int)
         session_id, name = supervisor.state.session_id, supervisor.vitals.name
         prekeys = len(await store.read(store.engine.item_keys, session_id, kinds.PREKEY, ""))
         found.append(_keys(name, creds, prekeys, now_ms))
+        heads = await store.read(store.engine.items, session_id, kinds.APP_STATE_VERSION, None)
+        found += _broken(name, heads)
         asked = await store.read(store.engine.items, session_id, kinds.RETRY, None)
         found += [_unread(name, person, count) for person, count in unread(asked, now_ms)]
     return found
@@ -72,6 +75,28 @@ def _keys(name: str, creds: Credentials, prekeys: int, now_ms: int) -> Finding:
         text = f"its signed prekey is {days} days old"
     data = {"prekeys": prekeys, "signedPrekeyDays": days}
     return Finding(check="keys", level=level, subject=name, message=text, hint=hint, data=data)
+
+
+def _broken(name: str, heads: Mapping[str, bytes]) -> Iterator[Finding]:
+    """Collections of the app state that do not go on, or not as others have them."""
+    for collection, document in sorted(heads.items()):
+        try:
+            head = Head.parse(document)
+        except Damaged:
+            text = "what is stored of it is damaged"
+        else:
+            text = f"its syncing ended: {head.disabled}" if head.disabled else ""
+            if head.mismatch and not text:
+                text = "its hash is not the one that other devices have"
+        if text:
+            yield Finding(
+                check="app_state",
+                level="warning",
+                subject=name,
+                message=f"the app state {collection}: {text}",
+                hint=f"wactl repair {name} resync {collection}",
+                data={"collection": collection},
+            )
 
 
 def unread(asked: Mapping[str, bytes], now_ms: int) -> list[tuple[str, int]]:

@@ -46,11 +46,12 @@ def repair(app: App, name: str, action: t.RepairAction | None, target: str | Non
 
     refresh-devices PEER asks for a peer's device list anew.
 
-    resync COLLECTION is refused: this version keeps no app state yet.
+    resync [COLLECTION] fetches a collection of the app state anew, or all of them.
 
-    upload-prekeys, rotate-signed-prekey and refresh-devices ask WhatsApp: the session must be connected, else the exit
-    status is 4. A PEER is a number or an address, a GROUP an address. What removes something asks on a terminal, and
-    needs --yes without one.
+    upload-prekeys, rotate-signed-prekey, refresh-devices and resync ask WhatsApp: the session must be connected, else
+    the exit status is 4. A PEER is a number or an address, a GROUP an address; collections are critical_block,
+    critical_unblock_low, regular_high, regular and regular_low. What removes something asks on a terminal, and needs
+    --yes without one.
     """
     if action is None:
         return _list(app, name)
@@ -75,10 +76,10 @@ def repair(app: App, name: str, action: t.RepairAction | None, target: str | Non
 
 
 def _check_target(action: t.RepairAction, target: str | None) -> None:
-    wanted = t.REPAIRS[action].target
-    if wanted and target is None:
-        raise usage(f"{action} takes a {wanted}")
-    if target is not None and not wanted:
+    kind = t.REPAIRS[action]
+    if kind.needs_target and target is None:
+        raise usage(f"{action} takes a {kind.target}")
+    if target is not None and not kind.target:
         raise usage(f"{action} takes no target")
 
 
@@ -90,6 +91,7 @@ def _outcome(done: t.RepairResult) -> str:
         "rotate-signed-prekey": "signed prekey replaced",
         "refresh-devices": f"{done.count} devices listed",
         "drop-session": f"{done.count} sessions dropped",
+        "resync": f"app state fetched anew, {done.count} entries",
     }
     return counted.get(done.action, f"{done.count} items repaired")
 

@@ -24,7 +24,8 @@ class RepairKind(msgspec.Struct, frozen=True):
     """What an action is about.
 
     Attributes:
-        target: what it is told besides the session: `PEER`, `GROUP`, `COLLECTION`, or empty.
+        target: what it is told besides the session: `PEER`, `GROUP`, `[COLLECTION]`, or empty; what is in brackets
+            may be left out.
         connected: it asks WhatsApp, so the session must be connected.
         drops: it removes something and asks for nothing in its place.
         meaning: for people.
@@ -34,6 +35,11 @@ class RepairKind(msgspec.Struct, frozen=True):
     connected: bool
     drops: bool
     meaning: str
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether it cannot do without one."""
+        return self.target != "" and not self.target.startswith("[")
 
 
 REPAIRS: Final[dict[RepairAction, RepairKind]] = {
@@ -50,7 +56,7 @@ REPAIRS: Final[dict[RepairAction, RepairKind]] = {
     ),
     "refresh-devices": RepairKind("PEER", True, False, "ask for a peer's device list anew"),
     "resync": RepairKind(
-        "COLLECTION", True, False, "fetch a collection of the app state anew; not possible yet"
+        "[COLLECTION]", True, False, "fetch a collection of the app state anew, or all of them"
     ),
 }
 """By action, in the order in which they are offered."""
@@ -60,7 +66,7 @@ class RepairParams(Params, frozen=True, kw_only=True):
     """Parameters of `repair.run`.
 
     Attributes:
-        target: number or address of a peer, or address of a group, if the action takes one.
+        target: number or address of a peer, address of a group, or name of a collection, if the action takes one.
     """
 
     name: NameParam
@@ -116,7 +122,7 @@ class RepairResult(Answer, frozen=True, kw_only=True):
     """Answer of `repair.run`.
 
     Attributes:
-        count: how many things were dropped, uploaded, or are listed now; with 0 nothing was changed.
+        count: how many things were dropped, uploaded, or are listed now; with 0 and no `backup` nothing was changed.
         items: the stored items that were removed, as kind/key.
         backup: where the state before it is sealed.
     """
