@@ -13,18 +13,32 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from waD.config import ConfigErrors, load
 from waD.session.retention import store_settings
 from waD.store.engine import Engine
-from waD.store.errors import SessionLeased, StoreError, StoreLocked, StoreTooNew
-from waD.store.opening import open_engine
-from waD.store.postgres.settings import PostgresSettings
+from waD.store.errors import StoreError
+from waD.store.model import SessionRow
+from waD.store.moves import note_key
 from waD.store.sql import message_secrets
-from waD.store.store import Parts, StoreSettings
-from waD.transfer.legacy import LegacyCodec
+from waD.store.store import StoreSettings
+from waD.transfer.migrating.aborting import Abort, Aborted
 from waD.transfer.migrating.export_command import check_target, export
 from waD.transfer.migrating.moving import Move, Moved, count_rows, plan_source
+from waD.transfer.migrating.opening import PARTS as PARTS
+from waD.transfer.migrating.opening import (
+    Key,
+    StoreRefused,
+    canonical,
+    credentials_directory,
+    named,
+    opened,
+    refusal,
+    require_key,
+    require_keys,
+    server_name,
+)
 from waD.transfer.migrating.options import (
     REFUSALS,
     choice,
@@ -38,70 +52,60 @@ from waD.transfer.migrating.places import Place, PlaceRefused, parse_source, par
 from waD.transfer.migrating.reading import account, notes, read, summary
 from waD.transfer.migrating.stores import MoveRefused, lease, put_imported, refuse_taken, stored_state
 from waD.transfer.state import AuthState
-from waD.transfer.upgrade import upgrade_item
 
-PARTS: Final = Parts(codec=LegacyCodec(), upgrade=upgrade_item)
-
-
-class StoreRefused(Exception):  # noqa: N818 - what is the case
-    """A store cannot be opened; nothing was changed.
-
-    The codes: `source_missing`, `session_in_use`, `store_too_new`, `store_unusable`, `config_invalid`.
-    """
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-
-
+FROM: Final = "--from-kek-file"
+TO: Final = "--to-kek-file"
+CONFIGURED: Final = "store.kek_file"
+_NOT_THERE: Final = frozenset({"source_missing", "store_damaged", "store_forbidden", "store_unreachable"})
+"""Why a destination may never be reached again; everything else can be mended first."""
 _REFUSED: Final = (*REFUSALS, StoreRefused, MoveRefused)
 
 
-def settings_of(place: Place, config: Path | None, *, careful: bool) -> StoreSettings:
-    """How a store is opened.
+class Side:
+    """One of the two stores of a command.
 
     Args:
-        place: of a store of waD.
+        place: where it is.
         config: of the daemon whose store is meant by `waD`.
+        key: the option that names a file with the key of another store, and what it says.
         careful: change nothing about how it is encrypted.
 
     Raises:
-        StoreRefused: the configuration cannot be used.
+        StoreRefused: the configuration, the URL or the key cannot be used.
     """
-    if place.scheme == "sqlite":
-        return StoreSettings(path=Path(place.location), encrypt=False if careful else None)
-    if place.scheme == "postgresql":
-        url = PostgresSettings(url=place.location)
-        return StoreSettings(path=Path("unused"), postgres=url, legacy=True)
+
+    def __init__(self, place: Place, config: Path | None, key: Key, *, careful: bool) -> None:
+        self.settings = _settings(place, config, key, careful=careful)
+        self.careful = careful or self.settings.encrypt is False
+        self.key = Key(CONFIGURED, None) if place.scheme == "waD" else key
+
+    @property
+    def name(self) -> str:
+        """As its engine calls it, open or not."""
+        if self.settings.postgres is None:
+            return f"sqlite:{self.settings.path}"
+        return server_name(self.settings.postgres)
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is a file that would have to be made."""
+        return self.settings.postgres is None and not self.settings.path.exists()
+
+
+def _settings(place: Place, config: Path | None, key: Key, *, careful: bool) -> StoreSettings:
+    if place.scheme != "waD":
+        return named(place, key, careful=careful, credentials=credentials_directory())
+    if key.file is not None:
+        raise StoreRefused(
+            "key_misplaced",
+            f"{key.option} is for a store that is named by a path or a URL; that of waD is {CONFIGURED} in its "
+            "configuration",
+        )
     try:
-        return store_settings(load(config, os.environ), os.environ.get("CREDENTIALS_DIRECTORY"))
+        found = store_settings(load(config, os.environ), credentials_directory())
     except ConfigErrors as errors:
         raise StoreRefused("config_invalid", str(errors).replace("\n", "; ")) from None
-
-
-@contextmanager
-def opened(place: Place, config: Path | None, *, create: bool, careful: bool = False) -> Iterator[Engine]:
-    """A store, for the life of the block.
-
-    Raises:
-        StoreRefused: it cannot be opened.
-    """
-    settings = settings_of(place, config, careful=careful)
-    if settings.postgres is None and not create and not settings.path.exists():
-        raise StoreRefused("source_missing", f"there is no database at {settings.path}")
-    try:
-        engine = open_engine(settings, PARTS)
-    except (StoreLocked, SessionLeased) as error:
-        raise StoreRefused("session_in_use", f"{error}") from None
-    except StoreTooNew as error:
-        raise StoreRefused("store_too_new", str(error)) from None
-    except (StoreError, OSError) as error:
-        raise StoreRefused("store_unusable", str(error)) from None
-    try:
-        yield engine
-    finally:
-        engine.close()
+    return msgspec.structs.replace(found, path=canonical(found.path))
 
 
 @contextmanager
@@ -110,8 +114,8 @@ def _refusing() -> Iterator[None]:
         yield
     except _REFUSED as error:
         refuse(error)
-    except StoreError as error:
-        refuse(StoreRefused("store_unusable", str(error)))
+    except (StoreError, ValueError) as error:
+        refuse(refusal(error, f" (see also {FROM} and {TO})"))
 
 
 @click.group()
@@ -122,6 +126,8 @@ def main() -> None:
 
 _CONFIG: Final = click.option("--config", type=click.Path(dir_okay=False, path_type=Path))
 _DRY_RUN: Final = click.option("--dry-run", is_flag=True)
+_FROM: Final = click.option(FROM, "from_kek", type=click.Path(path_type=Path))
+_TO: Final = click.option(TO, "to_kek", type=click.Path(path_type=Path))
 
 
 @main.command("move")
@@ -129,40 +135,108 @@ _DRY_RUN: Final = click.option("--dry-run", is_flag=True)
 @click.argument("target")
 @click.argument("name")
 @_CONFIG
+@_FROM
+@_TO
 @_DRY_RUN
-def move(source: str, target: str, name: str, *, config: Path | None, dry_run: bool) -> None:
-    """Move a session from one store to another, or end a move that was interrupted."""
+@click.option("--abort", is_flag=True)
+def move(
+    source: str,
+    target: str,
+    name: str,
+    *,
+    config: Path | None,
+    from_kek: Path | None,
+    to_kek: Path | None,
+    dry_run: bool,
+    abort: bool,
+) -> None:
+    """Move a session from one store to another, or end a move that was interrupted, or give one up."""
     with _refusing(), ExitStack() as stack:
         first, second = parse_source(source), parse_target(target)
-        giving = stack.enter_context(opened(first, config, create=False, careful=True))
-        taking = _destination(stack, second, config, dry_run=dry_run, same=_same(first, second))
-        if taking is None:
-            row = giving.session(name)
-            if row is None or row.desired_state == "retired":
-                raise MoveRefused("no_such_session", f"there is no session {name!r} in {giving.name}")
-            moved = plan_source(giving, row, unix_ms())
-        else:
-            work = Move(giving, taking, name, unix_ms)
-            moved = work.plan() if dry_run else work.run()
-        say(_document(moved))
+        giving = Side(first, config, Key(FROM, from_kek), careful=True)
+        taking = Side(second, config, Key(TO, to_kek), careful=dry_run)
+        if giving.name == taking.name:
+            raise MoveRefused("same_store", "both are the same store")
+        work = _abort if abort else _move
+        say(work(stack, giving, taking, name, dry_run=dry_run))
 
 
-def _same(first: Place, second: Place) -> bool:
-    if first.scheme == second.scheme == "sqlite":
-        return Path(first.location).resolve() == Path(second.location).resolve()
-    return first == second
+def _move(stack: ExitStack, giving: Side, taking: Side, name: str, *, dry_run: bool) -> dict[str, Any]:
+    source = stack.enter_context(opened(giving.settings, create=False, credentials=credentials_directory()))
+    require_key(source, name, giving.key)
+    if taking.missing:  # nothing is made for what will be refused
+        planned = plan_source(source, _movable(source, name), unix_ms())
+        if dry_run:
+            return _document(planned)
+    target = _destination(stack, taking, create=True)
+    work = Move(source, target, name, unix_ms)
+    return _document(work.plan() if dry_run else work.run())
 
 
-def _destination(
-    stack: ExitStack, place: Place, config: Path | None, *, dry_run: bool, same: bool
-) -> Engine | None:
-    """The store that a session goes to; None where a dry run would have to make it."""
-    if same:
-        raise MoveRefused("same_store", "both are the same store")
-    settings = settings_of(place, config, careful=dry_run)
-    if dry_run and settings.postgres is None and not settings.path.exists():
-        return None
-    return stack.enter_context(opened(place, config, create=not dry_run, careful=dry_run))
+def _movable(source: Engine, name: str) -> SessionRow:
+    """The session, for a move whose destination does not exist."""
+    row = source.session(name)
+    note = None if row is None else source.move_note(note_key("leaving", row.id))
+    if note is not None and note["state"] is not None:
+        raise MoveRefused(
+            "move_incomplete",
+            f"the session is on its way to {note['store']}: bring that database back. If it is lost for good, and the "
+            f"session runs nowhere, wactl restore-auth --unretire {name} brings it back here as from an old backup",
+        )
+    if row is None or row.desired_state == "retired":
+        raise MoveRefused("no_such_session", f"there is no session {name!r} in {source.name}")
+    return row
+
+
+def _destination(stack: ExitStack, taking: Side, *, create: bool) -> Engine:
+    """The store that a session goes to, with the key that it needs."""
+    where = opened(taking.settings, create=create, credentials=credentials_directory())
+    engine = stack.enter_context(where)
+    require_keys(engine, taking.key, careful=taking.careful)
+    return engine
+
+
+def _abort(stack: ExitStack, giving: Side, taking: Side, name: str, *, dry_run: bool) -> dict[str, Any]:
+    source = stack.enter_context(opened(giving.settings, create=False, credentials=credentials_directory()))
+    try:
+        target = _destination(stack, taking, create=False)
+    except StoreRefused as refused:
+        if refused.code not in _NOT_THERE:
+            raise
+        # What was seen of the destination decides; the source alone is enough where it was never stopped.
+        work = Abort(source, None, taking.name, name, unix_ms)
+        try:
+            return _given_up(work.plan() if dry_run else work.run(), refused)
+        except MoveRefused as error:
+            raise MoveRefused(error.code, f"{error.detail}; {refused.detail}") from None
+    work = Abort(source, target, taking.name, name, unix_ms)
+    return _given_up(work.plan() if dry_run else work.run())
+
+
+def _given_up(done: Aborted, refused: StoreRefused | None = None) -> dict[str, Any]:
+    left = (
+        []
+        if refused is None
+        else [
+            {
+                "code": "destination_unreachable",
+                "count": 1,
+                "detail": f"it still keeps the name for this move: give the same command again when it is there; "
+                f"{refused.code}: {refused.detail}",
+                "items": [],
+            }
+        ]
+    )
+    return {
+        "ok": True,
+        "done": done.done,
+        "aborted": True,
+        "restored": done.restored,
+        "freed": done.freed,
+        "source": {"connectionId": done.session_id},
+        "errors": [],
+        "warnings": left,
+    }
 
 
 def _document(moved: Moved) -> dict[str, Any]:
@@ -170,8 +244,8 @@ def _document(moved: Moved) -> dict[str, Any]:
         "ok": True,
         "done": moved.done,
         "resumed": moved.resumed,
-        "account": account(moved.state),
-        "counts": moved.state.counts(),
+        "account": None if moved.state is None else account(moved.state),
+        "counts": {} if moved.state is None else moved.state.counts(),
         "rows": moved.rows,
         "destination": None if not moved.done else {"connectionId": moved.session_id, "phase": moved.phase},
         **notes(moved.report),
@@ -183,10 +257,18 @@ def _document(moved: Moved) -> dict[str, Any]:
 @click.argument("target")
 @click.argument("name")
 @_CONFIG
+@_TO
 @_DRY_RUN
 @choice_options
 def import_session(
-    source: str, target: str, name: str, *, config: Path | None, dry_run: bool, **options: Any
+    source: str,
+    target: str,
+    name: str,
+    *,
+    config: Path | None,
+    to_kek: Path | None,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Put a session of another program into a store."""
     with _refusing(), ExitStack() as stack:
@@ -195,11 +277,12 @@ def import_session(
             raise PlaceRefused(
                 "scheme_unknown", f"{place} is a store of waD: write {place.scheme}:{place.location}"
             )
-        destination = parse_target(target)
+        taking = Side(parse_target(target), config, Key(TO, to_kek), careful=dry_run)
         reading = read(place, choice(**options), unix_ms())
         document = summary(reading) | {"done": False, "destination": None}
         if reading.state is not None:
-            engine = _destination(stack, destination, config, dry_run=dry_run, same=False)
+            made = dry_run and taking.missing
+            engine = None if made else _destination(stack, taking, create=not dry_run)
             document |= _put(engine, name, reading.state, place, dry_run=dry_run)
         say(document)
         sys.exit(exit_of(document))
@@ -223,12 +306,19 @@ def _put(
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("name")
 @_CONFIG
+@_FROM
 @_DRY_RUN
-def export_session(source: str, directory: Path, name: str, *, config: Path | None, dry_run: bool) -> None:
+def export_session(
+    source: str, directory: Path, name: str, *, config: Path | None, from_kek: Path | None, dry_run: bool
+) -> None:
     """Write a session of a store into a directory of Baileys."""
     with _refusing(), ExitStack() as stack:
         check_target(directory)
-        engine = stack.enter_context(opened(parse_source(source), config, create=False, careful=True))
+        giving = Side(parse_source(source), config, Key(FROM, from_kek), careful=True)
+        engine = stack.enter_context(
+            opened(giving.settings, create=False, credentials=credentials_directory())
+        )
+        require_key(engine, name, giving.key)
         row = engine.session(name)
         if row is None or row.desired_state == "retired":
             raise MoveRefused("no_such_session", f"there is no session {name!r} in {engine.name}")

@@ -24,6 +24,8 @@ RESTORE_S: Final = 3600.0
 MAX_SUMMARY: Final = 64 << 20
 """A source may have a complaint of each of its items, but they are told by code."""
 TAKEN: Final = "name_taken"
+_CHANGED: Final = frozenset({"move_interrupted"})
+"""Refusals after which not all is as it was."""
 LEGACY: Final = "legacy_only"
 WARNING: Final = (
     "the old program must never connect with this session again: two programs with one link destroy each other's "
@@ -153,9 +155,10 @@ def checked(document: Document, done: child.Done) -> int:
     if refused := document.get("refused"):
         choices = [str(one) for one in refused.get("choices", ())]
         there = f"; there are: {', '.join(choices)}" if choices else ""
+        changed = "" if refused["code"] in _CHANGED else "; nothing was changed"
         raise Failure(
             "usage" if done.status == t.EXIT_USAGE else "refused",
-            clean(f"{refused['code']}: {refused['detail']}{there}; nothing was changed"),
+            clean(f"{refused['code']}: {refused['detail']}{there}{changed}"),
             done.status,
             data={"code": refused["code"], **({"choices": choices} if choices else {})},
         )

@@ -159,6 +159,10 @@ def _problems(view: t.SessionView, *, named: bool) -> Iterator[Problem]:
         yield Problem(WARNING, f"{view.name} is open, still starting")
     elif view.healthy is False:
         yield Problem(WARNING, f"{view.name} is open, but its connection does not answer")
+    if view.move is not None:
+        way = "from" if view.move.into else "to"
+        text = f"a move of {view.name} {way} {view.move.store} has not ended, next: {view.move.command}"
+        yield Problem(WARNING, text)
     if view.held_messages:
         text = f"{view.held_messages} messages of {view.name} are held, next: wactl outbox list {view.name}"
         yield Problem(WARNING, text)

@@ -56,6 +56,7 @@ def describe(out: Renderer, view: t.SessionView) -> None:
             ("messages", _counters(view)),
             ("queued", str(view.queued) if view.queued else ""),
             ("held", _held(view)),
+            ("move", _move(view)),
             ("last disconnect", disconnect_reason(view.last_disconnect)),
             ("connection id", clean(view.connection_id)),
             ("next", next_step(view)),
@@ -66,6 +67,14 @@ def describe(out: Renderer, view: t.SessionView) -> None:
 def _held(view: t.SessionView) -> str:
     """Messages that wait for the operator."""
     return f"{view.held_messages}; wactl outbox list {clean(view.name)}" if view.held_messages else ""
+
+
+def _move(view: t.SessionView) -> str:
+    """Where it comes from or goes to, while that has not ended."""
+    if view.move is None:
+        return ""
+    way = "from" if view.move.into else "to"
+    return clean(f"{way} {view.move.store}, not ended; {view.move.command}, or the same with --abort")
 
 
 def disconnect_reason(reason: t.DisconnectView | None) -> str:

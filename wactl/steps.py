@@ -41,7 +41,8 @@ def chosen(client: Client, name: str | None, *, everything: bool) -> list[str]:
     if not everything:
         assert name is not None
         return [name]
-    return [view.name for view in client.ask("session.list", t.SessionList).sessions]
+    listed = client.ask("session.list", t.SessionList).sessions
+    return [view.name for view in listed if view.desired != "retired"]
 
 
 def run_each(app: App, each: Each, method: str, params: Callable[[str], msgspec.Struct]) -> int:

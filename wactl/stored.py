@@ -29,7 +29,7 @@ def offline_options(function: _F) -> _F:
 def paired_names(client: Client) -> list[str]:
     """The sessions that are paired; raises Failure."""
     listed = client.ask("session.list", t.SessionList, timeout=COMMAND_S)
-    return [session.name for session in listed.sessions if session.paired]
+    return [session.name for session in listed.sessions if session.paired and session.desired != "retired"]
 
 
 def worst(statuses: Sequence[int]) -> int:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.store.postgres_server import Server, running_server
-from tests.transfer.samples import NOW, Sample, a_sample
+from tests.transfer.moves import (
+    CHAT,
+    NAME,
+    SAMPLE,
+    Crash,
+    Opening,
+    content,
+    crash_at,
+    fill,
+    message,
+    move,
+    same,
+    secret,
+    sqlite,
+    startable,
+)
+from tests.transfer.samples import NOW, a_sample
 from waD.messaging import kinds
 from waD.store.engine import (
     AppendEvent,
@@ -24,163 +34,16 @@ from waD.store.engine import (
     StageMove,
     UpdateSession,
 )
-from waD.store.errors import LeaseLost, SessionLeased, StoreError
-from waD.store.model import MessageRow, OutboxRow, SecretRow, SessionRow
-from waD.store.opening import open_engine
-from waD.store.postgres.settings import PostgresSettings
-from waD.store.sql.moving import TABLES
-from waD.store.store import Parts, StoreSettings
+from waD.store.errors import LeaseLost, StoreError
+from waD.store.model import SessionRow
 from waD.store.unit import Unit
-from waD.transfer.legacy import LegacyCodec
 from waD.transfer.migrating import moving
-from waD.transfer.migrating.moving import Move
 from waD.transfer.migrating.stores import MoveRefused, do, put_imported, stored_state
-from waD.transfer.reviving import columns
-from waD.transfer.state import AuthState
-
-NAME = "alerts"
-PARTS = Parts(codec=LegacyCodec())
-SAMPLE = a_sample()
-CHAT = "200000000000002@lid"
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-def sqlite(path: Path, *, legacy: bool = False) -> Engine:
-    return open_engine(StoreSettings(path=path, legacy=legacy), PARTS)
-
-
-def postgres(url: str) -> Engine:
-    settings = StoreSettings(path=Path("unused"), postgres=PostgresSettings(url=url), legacy=True)
-    return open_engine(settings, PARTS)
-
-
-Opening = Callable[[], Engine]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as started:
-        yield started
-
-
-@pytest.fixture(params=["sqlite-sqlite", "sqlite-postgres", "postgres-sqlite", "postgres-postgres"])
-def ways(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Opening, Opening]:
-    """How source and destination are opened."""
-
-    def opening(kind: str, directory: str) -> Opening:
-        if kind == "sqlite":
-            return lambda: sqlite(tmp_path / directory / "waD.db")
-        running: Server = request.getfixturevalue("server")
-        url = running.url(running.database())
-        return lambda: postgres(url)
-
-    first, second = request.param.split("-")
-    return opening(first, "a"), opening(second, "b")
-
-
-def message(number: int) -> MessageRow:
-    return MessageRow(
-        chat=CHAT, sender=CHAT, message_id=f"M{number:05}", from_me=bool(number % 2), ts=NOW + number, kind="text",
-        body=f"text {number}", content={"n": number, "x": 0.5}, raw=bytes([number % 256]), status=3,
-    )  # fmt: skip
-
-
-def secret(number: int, **more: Any) -> SecretRow:
-    return SecretRow(
-        chat=CHAT, sender=CHAT, message_id=f"M{number:05}", wire_sender=CHAT, message_ts=NOW + number,
-        **{"secret": bytes([number]) * 32, "expires_at": None if number % 2 else NOW + 90} | more,
-    )  # fmt: skip
-
-
-def outgoing(number: int, **more: Any) -> OutboxRow:
-    return OutboxRow(
-        client_ref=f"ref{number}",
-        chat=CHAT,
-        message_id=f"O{number}",
-        payload={"text": f"later {number}"},
-        **more,
-    )
-
-
-def fill(engine: Engine, sample: Sample = SAMPLE, *, messages: int = 7) -> SessionRow:
-    """A session with something in every table."""
-    created: SessionRow = do(engine, CreateSession(NAME))
-    owned: SessionRow = do(engine, Attach(created.id, "a daemon", None))
-    unit = Unit()
-    unit.creds = sample.state.creds.serialize()
-    unit.items.update(sample.state.items)
-    unit.set_session(**columns(sample.state.creds), last_connected_at=NOW, reconnect_count=3)
-    for number in range(messages):
-        unit.add_message(message(number))
-        unit.event("message:new", {"n": number, "x": 1.5})
-    unit.enqueue(outgoing(1))
-    unit.enqueue(outgoing(2, state="sending", stanza=b"encrypted", attempts=1))
-    unit.keep_plaintext(CHAT, "O9", b"what was sent")
-    unit.journal(CHAT, CHAT, "M00001", bytes(range(32)))
-    for number in range(4):
-        unit.keep_secret(secret(number))
-    do(engine, CommitUnit(owned.id, owned.lease_token, unit))
-    do(engine, ReleaseLease(owned.id, owned.lease_token))
-    row = engine.session(owned.id)
-    assert row is not None
-    return row
-
-
-def content(engine: Engine, session_id: str) -> dict[str, Any]:
-    """All rows of a session, without what a store gives them itself."""
-    found = {}
-    for table in TABLES:
-        page = engine.rows_of(session_id, table, None, 100_000)
-        found[table] = sorted(
-            repr([_plain(value) for value in row]) for row in page.rows if row[0] != "auth:restored"
-        )
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """Documents by what they say: a database may put blanks into them."""
-    return json.loads(value) if isinstance(value, bytes) and value[:1] == b"{" else value
-
-
-def startable(engine: Engine) -> bool:
-    """Whether a daemon that is told to connect gets credentials to do it with."""
-    row = engine.session(NAME)
-    if row is None or row.me_pn is None:
-        return False
-    try:
-        owned: SessionRow = do(engine, Attach(row.id, "another daemon", 30_000 if engine.shared else None))
-    except SessionLeased:
-        return False
-    do(engine, ReleaseLease(owned.id, owned.lease_token))
-    return True
-
-
-def move(source: Engine, target: Engine, step: Callable[[str], None] = lambda _: None) -> Move:
-    return Move(source, target, NAME, lambda: NOW, os.urandom, step)
 
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving, "PAGE", 3)
-
-
-@pytest.fixture
-def source(ways: tuple[Opening, Opening]) -> Iterator[Engine]:
-    with closing(ways[0]()) as engine:
-        yield engine
-
-
-@pytest.fixture
-def target(ways: tuple[Opening, Opening]) -> Iterator[Engine]:
-    with closing(ways[1]()) as engine:
-        yield engine
-
-
-def same(state: AuthState, other: AuthState) -> bool:
-    return state.creds.serialize() == other.creds.serialize() and dict(state.items) == dict(other.items)
 
 
 def test_everything_arrives_and_the_source_cannot_start(source: Engine, target: Engine) -> None:
@@ -225,7 +88,8 @@ def test_the_same_command_after_the_end_says_where_it_is(source: Engine, target:
 STEPS = (
     "move.staged", "move.page.whatsapp_messages", "move.page.wa_events", "move.page.wa_outbox",
     "move.page.wa_retry_buffer", "move.page.wa_inbound_buffer", "move.page.wa_message_secrets",
-    "move.copied", "move.written", "move.departed",
+    "move.copied", "move.restored", "move.written",
+    "move.departed", "move.arrived",
 )  # fmt: skip
 
 
@@ -254,9 +118,9 @@ def test_a_crash_leaves_one_that_can_start_and_the_command_goes_on(
     second.close()
     first, second = ways[0](), ways[1]()
     try:
-        departed = at == "move.departed" or seen < passage
-        assert startable(first) is not departed
-        assert not startable(first) or not startable(second)
+        departed = at in ("move.departed", "move.arrived") or seen < passage
+        arrived = at == "move.arrived" or seen < passage
+        assert (startable(first), startable(second)) == (not departed, arrived)
         if seen == passage:
             moved = move(first, second).run()
             assert moved.resumed is departed
@@ -273,7 +137,7 @@ def test_a_crash_leaves_one_that_can_start_and_the_command_goes_on(
 def test_a_source_that_went_on_after_a_crash_is_copied_anew(source: Engine, target: Engine) -> None:
     row = fill(source)
     with pytest.raises(Crash):
-        move(source, target, _crash_at("move.written")).run()
+        move(source, target, crash_at("move.written")).run()
     do(source, ReleaseLease(row.id, source.session(row.id).lease_token))  # type: ignore[union-attr]
     owned: SessionRow = do(source, Attach(row.id, "a daemon", None))
     unit = Unit()
@@ -291,18 +155,10 @@ def test_a_source_that_went_on_after_a_crash_is_copied_anew(source: Engine, targ
     assert (kinds.SESSION, "15550000003.0") not in stored_state(target, there).items
 
 
-def _crash_at(at: str) -> Callable[[str], None]:
-    def step(name: str) -> None:
-        if name == at:
-            raise Crash
-
-    return step
-
-
 def test_a_note_that_does_not_fit_is_no_reason_to_start_two(source: Engine, target: Engine) -> None:
     fill(source)
     with pytest.raises(Crash):
-        move(source, target, _crash_at("move.departed")).run()
+        move(source, target, crash_at("move.departed")).run()
     there = target.session(NAME)
     assert there is not None
     note = target.move_note(f"move.arriving.{there.id}")

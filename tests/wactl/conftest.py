@@ -14,6 +14,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.store.postgres_server import Server, running_server
+from tests.transfer.baileys import samples
+from tests.transfer.whatsmeow.databases import original
 from tests.wactl.fake import FakeDaemon
 from wactl.cli import cli
 
@@ -87,6 +90,37 @@ def spawn() -> Iterator[Spawn]:
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without a daemon, and without a store."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    for name, place in (("STATE_HOME", "state"), ("CONFIG_HOME", "config"), ("RUNTIME_DIR", "run")):
+        monkeypatch.setenv(f"XDG_{name}", str(tmp_path / place))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Path:
+    path = tmp_path / "auth"
+    path.mkdir()
+    return samples.write(path, samples.files())
+
+
+@pytest.fixture
+def whatsmeow(tmp_path: Path) -> Path:
+    path = tmp_path / "main.db"
+    path.write_bytes(original())
+    os.utime(path, (samples.NOW_MS // 1000 - 86_400,) * 2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with running_server() as started:
+        yield started
 
 
 def documents(text: str | bytes) -> list[Any]:

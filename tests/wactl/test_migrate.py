@@ -8,19 +8,18 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from tests.store.postgres_server import Server, running_server
+from tests.store.postgres_server import Server
 from tests.transfer.baileys import samples
-from tests.transfer.whatsmeow.databases import JID, original
+from tests.transfer.whatsmeow.databases import JID
 from tests.wactl.conftest import ROOT, Run, documents, error_of
 from tests.wactl.fake import FakeDaemon, view
+from tests.wactl.stores import database, refused, stored
 from wactl.commands.migrate_auth import PRESETS, migrate_auth
 from waD.migrate import PARTS
 from waD.store.opening import open_engine
@@ -28,47 +27,9 @@ from waD.store.store import StoreSettings
 from waD.transfer.baileys.convert import convert
 from waD.transfer.baileys.directory import read_directory
 from waD.transfer.baileys.presets import PRESETS as KNOWN
-from waD.transfer.migrating.stores import stored_state
 
 NOW = samples.NOW_MS
 STOPPED = "--i-stopped-it"
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without a daemon, and without a store."""
-    (tmp_path / "run").mkdir(mode=0o700)
-    for name, place in (("STATE_HOME", "state"), ("CONFIG_HOME", "config"), ("RUNTIME_DIR", "run")):
-        monkeypatch.setenv(f"XDG_{name}", str(tmp_path / place))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return tmp_path
-
-
-@pytest.fixture
-def account(tmp_path: Path) -> Path:
-    path = tmp_path / "auth"
-    path.mkdir()
-    return samples.write(path, samples.files())
-
-
-@pytest.fixture
-def whatsmeow(tmp_path: Path) -> Path:
-    path = tmp_path / "main.db"
-    path.write_bytes(original())
-    os.utime(path, (NOW // 1000 - 86_400,) * 2)
-    return path
-
-
-def database(home: Path) -> Path:
-    return home / "state" / "waD" / "waD.db"
-
-
-def stored(path: Path, name: str = "alerts") -> Any:
-    engine = open_engine(StoreSettings(path=path), PARTS)
-    with closing(engine):
-        row = engine.session(name)
-        assert row is not None
-        return row, stored_state(engine, row) if row.me_pn else None
 
 
 def snapshot(path: Path) -> dict[str, tuple[bytes, int]]:
@@ -237,7 +198,7 @@ def test_a_move_that_is_killed_ends_with_the_same_command(
     )
     assert killed.returncode == -9
     gone = at == "move.departed"
-    assert (stored(database(home))[0].me_pn is None) is gone
+    assert (stored(database(home))[0].desired_state == "retired") is gone
     there = stored(path)[0]
     assert (there.desired_state, there.lease_holder is None) == ("retired", False)
     result = run("migrate-auth", "--from", "waD", "--to", f"sqlite:{path}", "--yes", "--json", "alerts")
@@ -249,12 +210,6 @@ def test_a_move_that_is_killed_ends_with_the_same_command(
 
 
 # --------------------------------------------------------------------------------------------------------- refusals
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as started:
-        yield started
 
 
 def test_into_postgresql_and_out_of_it(run: Run, home: Path, account: Path, server: Server) -> None:
@@ -270,13 +225,6 @@ def test_into_postgresql_and_out_of_it(run: Run, home: Path, account: Path, serv
     back = run("migrate-auth", "--from", f"sqlite:{path}", "--to", url, "--yes", "alerts")
     assert back.stdout.splitlines()[-1] == f"alerts  moved to {url}"
     assert stored(path)[1] is None
-
-
-def refused(run: Run, *words: str, name: str = "alerts") -> tuple[int, str, dict[str, Any]]:
-    result = run("migrate-auth", *words, "--json", name)
-    assert result.stdout == ""
-    error = error_of(result)
-    return result.exit_code, error["data"].get("code", ""), error
 
 
 def test_sources_that_are_refused(run: Run, home: Path, account: Path, whatsmeow: Path) -> None:

@@ -14,6 +14,8 @@ from waD.control.api import ControlError
 from waD.control.types import BackupParams
 from waD.crashpoints import crashpoint
 from waD.link.credentials import new_credentials
+from waD.session.leases import release
+from waD.session.moving import break_off
 from waD.session.resting import at_rest, exchange
 from waD.session.roster import Entry, Roster
 from waD.session.spool import Spool
@@ -113,6 +115,8 @@ class Backups:
     async def unretire(self, row: SessionRow, undo_days: float) -> Undone:
         """Bring a session back that was moved: its sealed state, as an old one; it stays down (chapter 08 §7.4).
 
+        One that a move keeps that has not ended is sealed first, and that move has ended then.
+
         Args:
             row: of a retired session.
             undo_days: older seals do not count.
@@ -121,7 +125,10 @@ class Backups:
             NothingToUndo, Busy, StoreError: it stays retired.
         """
         if row.me_pn is not None:
-            raise NothingToUndo("its credentials were never cleared: wactl connect brings it back as it is")
+            if not undo_days:
+                raise NothingToUndo("reconnect.undo_days is 0, so that nothing that was cleared comes back")
+            now_ms = self._clock.unix_ms()
+            await break_off(self._store, row, new_credentials(self._clock.random, now_ms).serialize())
         await find(self._store, row.id, undo_days, self._clock.unix_ms())
         await self._store.create_session(row.name)
         try:
@@ -141,3 +148,4 @@ class Backups:
             if entry is not None:
                 entry.supervisor.halt()
                 await entry.done.wait()
+                await release(self._store, [entry.supervisor])

@@ -56,7 +56,7 @@ async def check_up(
     try:
         for view in await views():
             findings += _session(view, settings)
-            findings.append(_outbox(view))
+            findings += [_outbox(view), *_move(view)]
         findings += [] if symptoms is None else await symptoms()
         findings += await key_findings(store)
         findings += _subscribers(log, await log.newest())
@@ -218,6 +218,17 @@ def _outbox(view: SessionView) -> Finding:
         text = f"{view.queued} messages wait to be sent"
         return _finding("outbox", "warning", view.name, text, view.hint or "see outbox.rate", **facts)
     return _finding("outbox", "ok", view.name, f"{view.queued} messages wait to be sent", **facts)
+
+
+def _move(view: SessionView) -> Iterator[Finding]:
+    if (move := view.move) is None:
+        return
+    way = f"from {move.store}" if move.into else f"to {move.store}"
+    where = "; it can run nowhere until then" if move.given_up and not move.into else ""
+    text = f"a move of it {way} has begun and not ended{where}"
+    hint = f"stop the daemon, then: {move.command}; or give the move up with the same command and --abort"
+    facts = {"store": move.store, "into": move.into, "givenUp": move.given_up}
+    yield _finding("move", "warning", view.name, text, hint, **facts)
 
 
 # Subscribers.

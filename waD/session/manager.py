@@ -37,6 +37,8 @@ from waD.session.dates import Dates
 from waD.session.doors import Doors
 from waD.session.effective import policy_table
 from waD.session.eventlog import EventReader, Stream
+from waD.session.leases import release
+from waD.session.moving import listed, with_move
 from waD.session.orders import Busy
 from waD.session.purging import purge
 from waD.session.refusals import not_paired, translated, wrong_state
@@ -280,6 +282,7 @@ class Manager:
                 entry.supervisor.halt()
                 await entry.done.wait()
                 del self.roster.entries[row.id]
+                await release(self._store, [entry.supervisor])
         return RemoveResult(name=row.name, connection_id=row.id, backup=sealed)
 
     async def _seal_to_remove(self, row: SessionRow) -> str | None:
@@ -310,13 +313,17 @@ class Manager:
     async def list(self) -> list[SessionView]:
         """See `Sessions.list`."""
         with translated():
-            return [await self._view_of(row) for row in await self._store.sessions()]
+            rows, moves = await listed(self._store)
+            return [with_move(await self._view_of(row), moves.get(row.id)) for row in rows]
 
     async def status(self, name: str) -> SessionView:
         """See `Sessions.status`."""
-        row = await self.roster.row(name)
         with translated(name):
-            return await self._view_of(row)
+            row = await self._store.session(name)
+            move = None if row is None else (await self._store.read(self._store.engine.moves)).get(row.id)
+            if row is None or (row.desired_state == "retired" and move is None):
+                raise no_such_session(name)
+            return with_move(await self._view_of(row), move)
 
     async def qr(self, name: str) -> QrView | None:
         """See `Sessions.qr`."""

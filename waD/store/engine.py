@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from waD.store.errors import StoreError
 from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SecretRow, SessionRow
+from waD.store.moves import MoveUnderWay
 from waD.store.phases import Phase
 from waD.store.unit import Committed, Unit
 
@@ -170,8 +171,33 @@ class CopyRows(Struct, frozen=True):
         return f"CopyRows({self.session_id}, {self.table}, {len(self.rows)} rows)"
 
 
+class ReserveMove(Struct, frozen=True):
+    """Make the session that a move goes into, or take one of that name that is not paired: retired, owned by the move.
+
+    `store` and `session` are the move's source; `holder` has it for `lease_ms`. Gives its `SessionRow`.
+    """
+
+    name: str
+    store: str
+    session: str
+    holder: str
+    lease_ms: int
+
+
+class OwnMove(Struct, frozen=True):
+    """Take the lease of a session that is part of a move, if what is noted of that is still this. Gives its row.
+
+    Raises LeaseLost when another process has gone on with the move: then nothing of it was taken.
+    """
+
+    session_id: str
+    holder: str
+    lease_ms: int | None
+    note: tuple[str, dict[str, Any] | None]
+
+
 class StageMove(Struct, frozen=True):
-    """Note how far a move into a session has come, and change columns of its row with that. Gives 1."""
+    """Note how far a move of a session has come, and change columns of its row with that. Gives 1."""
 
     session_id: str
     token: int
@@ -179,16 +205,43 @@ class StageMove(Struct, frozen=True):
     changes: Mapping[str, Any] = {}
 
 
-class Depart(Struct, frozen=True):
-    """Give a session up for another store: seal, begin a new epoch with these credentials, retire it, and note that.
+class ArriveMove(Struct, frozen=True):
+    """Let a session go that a move has brought whole: it is down, and free. Gives 1.
 
-    Gives the version that was sealed.
+    `source` and `state` are what the move's source has given up, and must be what has arrived: epoch and version.
+    """
+
+    session_id: str
+    token: int
+    source: str
+    state: Sequence[int]
+
+
+class GiveUpMove(Struct, frozen=True):
+    """Clear what a move has brought into a session, so that it never starts with that, and free it. Gives 1.
+
+    Nothing is sealed: the state is the source's. It begins a new epoch with these credentials.
     """
 
     session_id: str
     token: int
     creds: bytes
-    note: tuple[str, dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return f"GiveUpMove({self.session_id})"
+
+
+class Depart(Struct, frozen=True):
+    """Give a session up for good: seal, begin a new epoch with these credentials, retire and free it, and note that.
+
+    Moves of it that are under way have ended with that. Without a note no other store has it. Gives the version that
+    was sealed.
+    """
+
+    session_id: str
+    token: int
+    creds: bytes
+    note: dict[str, Any] | None
 
     def __repr__(self) -> str:
         return f"Depart({self.session_id})"
@@ -328,7 +381,11 @@ Job: TypeAlias = (
     | ResetAuth
     | RestoreAuth
     | CopyRows
+    | ReserveMove
+    | OwnMove
     | StageMove
+    | ArriveMove
+    | GiveUpMove
     | Depart
     | MovePhase
     | Backfill
@@ -429,6 +486,10 @@ class Engine(Protocol):
 
     def move_note(self, key: str) -> dict[str, Any] | None:
         """What was noted of a move."""
+        ...
+
+    def moves(self) -> dict[str, MoveUnderWay]:
+        """Moves between stores that have not ended, by the id of their session here."""
         ...
 
     def restored_archives(self) -> set[str]:

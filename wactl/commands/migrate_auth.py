@@ -34,6 +34,7 @@ PRESETS: Final = (
 )
 """Names of the programs whose tables are known; `waD.transfer.baileys` has the tables."""
 DIRECTORY: Final = "baileys-dir:"
+_PATH: Final = click.Path(path_type=Path)
 DAEMON: Final = "waD"
 _STORES: Final = (DAEMON, "sqlite:", "postgresql://", "postgres://")
 
@@ -54,6 +55,7 @@ def _check_preset(_context: click.Context, _parameter: click.Parameter, value: s
     "wactl migrate-auth --from whatsmeow:main.db --jid 5511999999999 --i-stopped-it alerts\n"
     "wactl migrate-auth --from evolution.sql --keys dump.rdb --session 3f2a --dry-run alerts\n"
     "wactl migrate-auth --from sqlite:/var/lib/waD/waD.db --to postgresql://waD@db/waD alerts\n"
+    "wactl migrate-auth --from sqlite:/var/lib/waD/waD.db --to postgresql://waD@db/waD --abort alerts\n"
     "wactl migrate-auth --to baileys-dir:./auth_info alerts",
 )
 @click.argument("name", metavar="NAME", shell_complete=complete_name)
@@ -70,6 +72,17 @@ def _check_preset(_context: click.Context, _parameter: click.Parameter, value: s
     default=DAEMON,
     show_default=True,
     help="Where it goes to: waD, sqlite:FILE, postgresql://USER@HOST/DB or baileys-dir:DIR.",
+)
+@click.option(
+    "--from-kek-file",
+    "from_kek",
+    type=_PATH,
+    metavar="FILE",
+    help="The key that a store of waD is encrypted with, named as SOURCE by a path or URL.",
+)
+@click.option("--to-kek-file", "to_kek", type=_PATH, metavar="FILE", help="The same for DEST.")
+@click.option(
+    "--abort", is_flag=True, help="Give up a move between stores that has not ended: the source goes on."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be taken, converted and lost; change nothing.")
 @click.option("--i-stopped-it", "stopped", is_flag=True, help="The old program is stopped, and stays so.")
@@ -99,6 +112,9 @@ def migrate_auth(
     *,
     source: str | None,
     target: str,
+    from_kek: Path | None,
+    to_kek: Path | None,
+    abort: bool,
     dry_run: bool,
     offline: bool,
     config: Path | None,
@@ -119,33 +135,64 @@ def migrate_auth(
     the two may run: the directory, or the session here.
 
     Between stores of waD: nothing is lost. The session is retired in the one before it can start in the other; after
-    a crash the same command goes on.
+    a crash the same command goes on. With --abort it is given up instead: what has come is cleared in DEST, and then
+    SOURCE goes on as if nothing had been. That is refused when the session may have run in DEST, and while DEST cannot
+    be reached, unless SOURCE was never stopped. wactl status, list and doctor show a move that has not ended.
+
+    The key of a store that is encrypted is named with --from-kek-file or --to-kek-file, or lies beside the database
+    file; else the systemd credential wad-kek is taken where sessions are encrypted already. For waD it is that of its
+    configuration. FILE must be of mode 0400 or 0600, and belong to you or root.
 
     PROGRAM, for baileys-kv, is one of auth_state, baileys_auth_state, baileys-mongo, drizzle, evolution, keyv,
     mysql-baileys, postgres-baileys, prisma, ticketz, waha, waha_auth, waha-mongo, whaticket, whaticket-free,
     whaticket-old, whatsapp_auth.
 
     A password of a database is read from PGPASSFILE or PGPASSWORD and never taken from the command line. The exit
-    status is 1 if something was refused, 4 if there is no such session, 6 if the source is damaged.
+    status is 1 if something was refused, 4 if there is no such session or move, 6 if the source is damaged, 7 if a
+    database does not let you in.
     """
     where = importing.Where(app.socket, config, offline=offline)
+    if abort and (source is None or not _is_store(source) or not _is_store(target)):
+        raise usage(
+            "--abort gives up a move between two stores of waD: name both, with --from and --to, as it did"
+        )
+    _check_keys(source, target, from_kek, to_kek)
     if source is None:
         if target == DAEMON:
             raise usage("say where the session is with --from, or where it goes to with --to")
         source = DAEMON
-    if not source.startswith(_STORES) or _is_looked_at(source):
+    if not _is_store(source):
         if target.startswith(DIRECTORY):
             raise usage("a session of another program goes into waD first, and from there into a directory")
         words = _words(choice)
         if target == DAEMON:
             return importing.run(app, where, source, name, words, dry_run=dry_run)
+        words += _key_words(None, to_kek)
         return moving.run_import(app, source, target, name, words, dry_run=dry_run)
     if _given(choice):
         raise usage(f"{_given(choice)[0]} is for sources of other programs")
     if source == DAEMON and target.startswith(DIRECTORY):
         directory = target.removeprefix(DIRECTORY)
         return exporting.run(app, where, name, directory, dry_run=dry_run)
-    return moving.run(app, where, source, target, name, dry_run=dry_run, yes=yes)
+    order = moving.Order(source, target, name, tuple(_key_words(from_kek, to_kek)), abort, dry_run)
+    return moving.run(app, where, order, yes=yes)
+
+
+def _is_store(place: str) -> bool:
+    return place.startswith(_STORES) and not _is_looked_at(place)
+
+
+def _check_keys(source: str | None, target: str, from_kek: Path | None, to_kek: Path | None) -> None:
+    """A key is that of a store which is named."""
+    for option, key, place in (("from", from_kek, source or DAEMON), ("to", to_kek, target)):
+        if key is not None and (place == DAEMON or not _is_store(place)):
+            raise usage(f"--{option}-kek-file is for a store of waD that is named by a path or a URL")
+
+
+def _key_words(from_kek: Path | None, to_kek: Path | None) -> list[str]:
+    """The keys' files as the other process takes them."""
+    named = (("--from-kek-file", from_kek), ("--to-kek-file", to_kek))
+    return [f"{option}={file}" for option, file in named if file is not None]
 
 
 def _is_looked_at(source: str) -> bool:

@@ -82,7 +82,7 @@ class EpochVersion(click.ParamType[tuple[int, int]]):
     "--unretire",
     metavar="NAME",
     shell_complete=complete_name,
-    help="No FILE: bring back a session that backup-auth --final retired.",
+    help="No FILE: bring back a session that backup-auth --final retired, or a move whose other store is lost.",
 )
 @click.option("--seals", is_flag=True, help="Of the session NAME: list the sealed copies in the store.")
 @click.option(

@@ -105,6 +105,7 @@ from waD.control.types.repair import RepairParams as RepairParams
 from waD.control.types.repair import RepairResult as RepairResult
 from waD.control.types.sessions import DisconnectView as DisconnectView
 from waD.control.types.sessions import LogoutResult as LogoutResult
+from waD.control.types.sessions import MoveView as MoveView
 from waD.control.types.sessions import QrResult as QrResult
 from waD.control.types.sessions import QrView as QrView
 from waD.control.types.sessions import RemoveResult as RemoveResult

@@ -37,7 +37,7 @@ class Finding(Answer, frozen=True, kw_only=True):
     """One thing that was looked at.
 
     Attributes:
-        check: what: `store`, `permissions`, `session`, `health`, `clock`, `decryption`, `app_state`, `outbox`
+        check: what: `store`, `permissions`, `session`, `health`, `clock`, `decryption`, `app_state`, `outbox`, `move`
             or `events`.
         level: how it is.
         subject: the session, file or subscriber.

@@ -32,6 +32,23 @@ class DisconnectView(Answer, frozen=True, kw_only=True):
     detail: dict[str, Any] = {}
 
 
+class MoveView(Answer, frozen=True, kw_only=True):
+    """A move of a session between two stores that has begun and not ended.
+
+    Attributes:
+        store: the other store.
+        into: true where the session comes from there, false where it goes there.
+        given_up: the source can start no more, or, in the destination, the whole state is here: only the end of the
+            move decides which of the two goes on.
+        command: what ends the move once the daemon is stopped; with `--abort` the move is given up.
+    """
+
+    store: str
+    into: bool
+    given_up: bool
+    command: str
+
+
 class SessionView(Answer, frozen=True, kw_only=True):
     """A session as it is now.
 
@@ -68,6 +85,7 @@ class SessionView(Answer, frozen=True, kw_only=True):
         backup_due_at: from when on the absence of a newer one is a fault; null when nobody is to be told.
         last_verified_at: when the stored auth state was last verified, null if errors were found, or never.
         run_by: the process that runs the session, when it is not this one.
+        move: a move to or from another store that has not ended; null when there is none.
     """
 
     name: str
@@ -106,6 +124,7 @@ class SessionView(Answer, frozen=True, kw_only=True):
     backup_due_at: int | None = None
     last_verified_at: int | None = None
     run_by: str | None = None
+    move: MoveView | None = None
 
 
 class QrView(Answer, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Any, Final
 from waD.store.codec import Codec, Upgrade
 from waD.store.engine import (
     AppendEvent,
+    ArriveMove,
     Attach,
     Backfill,
     CommitUnit,
@@ -17,15 +18,18 @@ from waD.store.engine import (
     Depart,
     DropSeals,
     EncryptAuth,
+    GiveUpMove,
     Job,
     MovePhase,
     Outcome,
+    OwnMove,
     Prune,
     Purge,
     Purged,
     ReleaseLease,
     Renewed,
     RenewLeases,
+    ReserveMove,
     ResetAuth,
     RestoreAuth,
     Restored,
@@ -38,7 +42,7 @@ from waD.store.engine import (
 from waD.store.errors import SessionLeased, SessionUnknown, StorageUnavailable, StoreError
 from waD.store.model import SessionRow
 from waD.store.phases import Phase
-from waD.store.sql import moving, pruning, rows
+from waD.store.sql import moves, moving, pruning, rows
 from waD.store.sql.database import Database, Ms
 from waD.store.sql.encrypting import Encrypting
 from waD.store.sql.heads import Heads
@@ -155,17 +159,27 @@ class Jobs:
         return self.unit_writer(db).write(job.session_id, (job.token, job.epoch), job.unit)
 
     def _create_session(self, db: Database, job: CreateSession) -> SessionRow:
+        found = self._named(db, job.name)
+        if found is not None and found.desired_state == "retired":
+            moves.refuse_moving(db, found)
+        return self._create(db, job.name)
+
+    def _named(self, db: Database, name: str) -> SessionRow | None:
+        found = db.execute(f"{SESSIONS}WHERE name=?", (name,)).fetchone()
+        return None if found is None else rows.session_row(found)
+
+    def _create(self, db: Database, name: str) -> SessionRow:
         now = Ms(self._now_ms())
         made = str(uuid.uuid4())
-        cipher = self._first_cipher(db, made, job.name)
+        cipher = self._first_cipher(db, made, name)
         db.execute(
             "INSERT INTO wa_sessions (id, name, auth_phase, dek_wrapped, dek_kek_id, created_at, updated_at) "
             "VALUES (?,?,?,?,?,?,?) ON CONFLICT (name) DO UPDATE "
             "SET desired_state='down', current_status='new', updated_at=excluded.updated_at "
             "WHERE wa_sessions.desired_state='retired'",
-            (made, job.name, self._new_phase, cipher and cipher.wrapped, cipher and cipher.kek_id, now, now),
+            (made, name, self._new_phase, cipher and cipher.wrapped, cipher and cipher.kek_id, now, now),
         )
-        return find_session(db, job.name)
+        return find_session(db, name)
 
     def _first_cipher(self, db: Database, session_id: str, name: str) -> Cipher | None:
         """Of a session that is made now; one that is there has its own.
@@ -239,13 +253,40 @@ class Jobs:
     def _copy_rows(self, db: Database, job: CopyRows) -> int:
         return moving.copy_rows(db, job, self._vault)
 
+    def _own_move(self, db: Database, job: OwnMove) -> SessionRow:
+        row = self._attach(db, Attach(job.session_id, job.holder, job.lease_ms))
+        moves.require_note(db, job)
+        return row
+
     def _stage_move(self, db: Database, job: StageMove) -> int:
-        return moving.stage(db, job)
+        return moves.stage(db, job)
+
+    def _reserve_move(self, db: Database, job: ReserveMove) -> SessionRow:
+        before = self._named(db, job.name)
+        made = self._create(db, job.name)
+        row = self._attach(db, Attach(made.id, job.holder, job.lease_ms))
+        moves.reserve(db, job, before, row)
+        return row
+
+    def _arrive_move(self, db: Database, job: ArriveMove) -> int:
+        moves.arrive(db, job, self._now_ms())
+        self._heads.drop(job.session_id)
+        return 1
+
+    def _give_up_move(self, db: Database, job: GiveUpMove) -> int:
+        note, now_ms = moves.staged_note(db, job), self._now_ms()
+        row = find_session(db, job.session_id)
+        if row.auth_epoch > note["epoch"] or row.me_pn is not None:
+            self.sealing.clear(db, row, ResetAuth(job.session_id, job.token, job.creds), now_ms)
+        moves.leave_unowned(db, row, note, now_ms)
+        self._heads.drop(row.id)
+        return 1
 
     def _depart(self, db: Database, job: Depart) -> int:
         row, now_ms = find_session(db, job.session_id), self._now_ms()
         sealed = self.sealing.reset(db, row, ResetAuth(job.session_id, job.token, job.creds), now_ms)
-        moving.depart(db, row, job, now_ms)
+        moves.depart(db, row, job.note, now_ms)
+        self._heads.drop(row.id)
         return sealed
 
     def _move_phase(self, db: Database, job: MovePhase) -> SessionRow:
@@ -303,7 +344,11 @@ _DOERS: Final[dict[type[Job], Callable[[Jobs, Database, Any], Outcome]]] = {
     ResetAuth: Jobs._reset_auth,
     RestoreAuth: Jobs._restore_auth,
     CopyRows: Jobs._copy_rows,
+    ReserveMove: Jobs._reserve_move,
+    OwnMove: Jobs._own_move,
     StageMove: Jobs._stage_move,
+    ArriveMove: Jobs._arrive_move,
+    GiveUpMove: Jobs._give_up_move,
     Depart: Jobs._depart,
     MovePhase: Jobs._move_phase,
     Backfill: Jobs._backfill,

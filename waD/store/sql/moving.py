@@ -1,34 +1,25 @@
-"""Rows of a session on their way from one store to another, and the two ends of such a move (chapter 08 §6.4, §7.4).
-
-A move is known to both stores by a note in their settings. In the source it says that the state was given up, which
-version, and for whom; in the destination where it comes from, and how far it has come.
-"""
+"""Rows of a session on their way from one store to another (chapter 08 §6.4, §7.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from waD.store.engine import CopyRows, Depart, Page, StageMove
+from waD.store.engine import CopyRows, Page
 from waD.store.errors import LeaseLost
-from waD.store.model import SecretRow, SessionRow
-from waD.store.sql import message_secrets, rows
+from waD.store.model import SecretRow
+from waD.store.sql import message_secrets
 from waD.store.sql.database import Database, Ms, document
 from waD.store.sql.heads import as_stored, encoded
+from waD.store.sql.moves import put_note
 from waD.store.sql.writing import open_cipher
 from waD.store.vault import Cipher, Vault
 
 _OWNED: Final = (
-    "SELECT auth_epoch, dek_wrapped, dek_kek_id, name FROM wa_sessions WHERE id=? AND lease_token=?"
+    "UPDATE wa_sessions SET updated_at=updated_at WHERE id=? AND lease_token=? "
+    "RETURNING auth_epoch, dek_wrapped, dek_kek_id, name"
 )
 _OWNER: Final = "SELECT auth_epoch, dek_wrapped, dek_kek_id FROM wa_sessions WHERE id=?"
-TALLIES: Final = frozenset({"messages_received", "messages_sent", "decrypt_failures", "retry_requests"})
-"""Columns of a session that only count, and go along with it."""
-_NOTE: Final = "SELECT v FROM wa_settings WHERE k=?"
-_PUT_NOTE: Final = "INSERT INTO wa_settings (k, v) VALUES (?,?) ON CONFLICT (k) DO UPDATE SET v=excluded.v"
-_DROP_NOTE: Final = "DELETE FROM wa_settings WHERE k=?"
 
 
 class _Table(NamedTuple):
@@ -184,48 +175,3 @@ def copy_rows(db: Database, job: CopyRows, vault: Vault | None) -> int:
         db.executemany(statement, [(job.session_id, *extra, *_closed(spec, row, cipher)) for row in job.rows])
     put_note(db, job.note)
     return len(job.rows)
-
-
-def stage(db: Database, job: StageMove) -> int:
-    """Note how far a move has come, for whoever owns the session.
-
-    Raises:
-        LeaseLost: the token is not the current one.
-    """
-    if db.execute(_OWNED, (job.session_id, job.token)).fetchone() is None:
-        raise LeaseLost(f"session {job.session_id} has another owner now; the move into it has ended")
-    if job.changes:
-        own = {name: value for name, value in job.changes.items() if name not in TALLIES}
-        columns = rows.session_changes(own) | {
-            name: job.changes[name] for name in job.changes.keys() & TALLIES
-        }
-        names = ", ".join(f"{name}=?" for name in columns)
-        db.execute(f"UPDATE wa_sessions SET {names} WHERE id=?", (*columns.values(), job.session_id))
-    put_note(db, job.note)
-    return 1
-
-
-def depart(db: Database, row: SessionRow, job: Depart, now_ms: int) -> None:
-    """Note that a state was given up, and retire its session; the state itself is cleared by the caller."""
-    db.execute(
-        "UPDATE wa_sessions SET desired_state='retired', current_status='stopped', updated_at=? WHERE id=?",
-        (Ms(now_ms), row.id),
-    )
-    put_note(db, job.note)
-
-
-def put_note(db: Database, note: tuple[str, dict[str, Any] | None] | None) -> None:
-    """Write a note of a move, or remove it."""
-    if note is None:
-        return
-    key, value = note
-    if value is None:
-        db.execute(_DROP_NOTE, (key,))
-    else:
-        db.execute(_PUT_NOTE, (key, msgspec.json.encode(value).decode()))
-
-
-def read_note(db: Database, key: str) -> dict[str, Any] | None:
-    """A note of a move; None when there is none."""
-    found = db.execute(_NOTE, (key,)).fetchone()
-    return None if found is None else msgspec.json.decode(found[0], type=dict[str, Any])

@@ -13,8 +13,9 @@ from waD.store.codec import Codec
 from waD.store.engine import AuthSize, Comparison, KeyUse, Locked, Page
 from waD.store.errors import KekUnavailable, StoreDamaged
 from waD.store.model import EventRow, MessageRow, OutboxRow, Sealed, SealInfo, SecretRow, SessionRow
+from waD.store.moves import MoveUnderWay
 from waD.store.phases import COMPLETE, FALLS_BACK
-from waD.store.sql import auth, message_secrets, moving, phasing, pruning, rows, sealing
+from waD.store.sql import auth, message_secrets, moves, moving, phasing, pruning, rows, sealing
 from waD.store.sql.database import Database, Ms
 from waD.store.sql.heads import NO_CREDS, as_stored, marks
 from waD.store.sql.jobs import SESSIONS, one_session
@@ -156,7 +157,11 @@ class Reads(ABC):
 
     def move_note(self, key: str) -> dict[str, Any] | None:
         """What was noted of a move."""
-        return self.look(lambda db: moving.read_note(db, key))
+        return self.look(lambda db: moves.read_note(db, key))
+
+    def moves(self) -> dict[str, MoveUnderWay]:
+        """Moves that have not ended."""
+        return self.look(moves.all_under_way)
 
     def take_fallbacks(self) -> dict[str, dict[str, int]]:
         """Items that only the legacy rows had."""

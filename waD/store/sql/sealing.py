@@ -236,12 +236,20 @@ class Sealing:
             LeaseLost: the token is not the current one.
         """
         sealed = self.put(db, row, "pre_reset", now_ms)
+        self.clear(db, row, job, now_ms)
+        return sealed
+
+    def clear(self, db: Database, row: SessionRow, job: ResetAuth, now_ms: int) -> None:
+        """Begin a new epoch with other credentials; the state is sealed already, or another store has it.
+
+        Raises:
+            LeaseLost: the token is not the current one.
+        """
         held = self._hold(db, row)
         at = self._begin(db, row, job.token, {"me_pn": None, "me_lid": None}, now_ms)
         self._replace(db, at, job.items, job.creds, held, now_ms)
         for table in ("wa_retry_buffer", "wa_inbound_buffer"):
             db.execute(f"DELETE FROM {table} WHERE session_id=?", (job.session_id,))
-        return sealed
 
     def restore(self, db: Database, row: SessionRow, job: RestoreAuth, now_ms: int) -> Restored:
         """Seal, then begin a new epoch with another auth state (chapter 08 §7.5).

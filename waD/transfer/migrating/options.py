@@ -22,11 +22,14 @@ EXIT_REFUSED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNKNOWN: Final = 4
 EXIT_DAMAGED: Final = 6
+EXIT_FORBIDDEN: Final = 7
 EXIT_OF_CODE: Final[dict[str, int]] = {
     "column_missing": EXIT_USAGE,
     "device_unknown": EXIT_UNKNOWN,
     "devices_several": EXIT_USAGE,
+    "key_misplaced": EXIT_USAGE,
     "name_invalid": EXIT_USAGE,
+    "no_move": EXIT_UNKNOWN,
     "no_such_session": EXIT_UNKNOWN,
     "password_in_url": EXIT_USAGE,
     "scheme_unknown": EXIT_USAGE,
@@ -34,7 +37,10 @@ EXIT_OF_CODE: Final[dict[str, int]] = {
     "session_unknown": EXIT_UNKNOWN,
     "source_damaged": EXIT_DAMAGED,
     "state_damaged": EXIT_DAMAGED,
+    "store_damaged": EXIT_DAMAGED,
+    "store_forbidden": EXIT_FORBIDDEN,
     "table_missing": EXIT_USAGE,
+    "url_invalid": EXIT_USAGE,
 }
 """Exit statuses of refusals; every other code is 1. Errors about the content of a source are 6."""
 NOT_DAMAGE: Final = frozenset({"keys_missing", "not_paired"})

@@ -16,11 +16,13 @@ from waD.store.engine import (
     Engine,
     Job,
     MovePhase,
+    OwnMove,
     ReleaseLease,
     RestoreAuth,
 )
 from waD.store.errors import SessionLeased, StoreError
 from waD.store.model import SessionRow
+from waD.store.moves import note_key
 from waD.store.names import SESSION_NAME
 from waD.store.sql import message_secrets
 from waD.store.sql.moving import secret_values
@@ -36,7 +38,9 @@ class MoveRefused(Exception):  # noqa: N818 - what is the case
     """A session is not moved; both stores are as they were, or as the text says. `code` is stable.
 
     The codes: `no_such_session`, `not_paired`, `session_in_use`, `session_up`, `name_invalid`, `name_taken`,
-    `already_here`, `same_store`, `state_damaged`, `move_incomplete`, `not_equal`.
+    `already_here`, `same_store`, `state_damaged`, `move_incomplete`, `not_equal`, `move_elsewhere`, `move_aborted`,
+    `move_interrupted` (then not all is as it was),
+    `move_ended`, `no_move`, `destination_unreachable`.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -51,10 +55,20 @@ def do(engine: Engine, job: Job) -> Any:
     Raises:
         StoreError, ValueError: it changed nothing.
     """
-    (outcome,) = engine.write([job])
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    return together(engine, job)[0]
+
+
+def together(engine: Engine, *jobs: Job) -> list[Any]:
+    """Commit jobs as one; none of them may be refused without the others.
+
+    Raises:
+        StoreError, ValueError: they changed nothing.
+    """
+    outcomes = engine.write(jobs)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
 
 
 def stored_state(engine: Engine, row: SessionRow) -> AuthState:
@@ -111,22 +125,95 @@ def refuse_taken(
 
 @contextmanager
 def lease(engine: Engine, row: SessionRow, holder: str, lease_ms: int | None) -> Iterator[SessionRow]:
-    """Own a session for the life of the block, or until `release`.
+    """Own a session for the life of the block.
 
     Raises:
         MoveRefused: somebody else does.
     """
+    owned = own(engine, Attach(row.id, holder, lease_ms))
     try:
-        owned: SessionRow = do(engine, Attach(row.id, holder, lease_ms))
+        yield owned
+    finally:
+        release(engine, owned)
+
+
+def own(engine: Engine, job: Attach | OwnMove) -> SessionRow:
+    """Own a session until `release`, or until the lease ends.
+
+    Raises:
+        MoveRefused: somebody else does.
+        StoreError: see the job.
+    """
+    try:
+        owned: SessionRow = do(engine, job)
     except SessionLeased as error:
         raise MoveRefused(
             "session_in_use", f"{error}: stop that daemon, or what else uses it, and try again"
         ) from None
+    return owned
+
+
+def release(engine: Engine, owned: SessionRow) -> None:
+    """Let others have a session; a lease that cannot be given back ends by itself."""
+    with suppress(StoreError):
+        do(engine, ReleaseLease(owned.id, owned.lease_token))
+
+
+@contextmanager
+def going_on(
+    source: Engine, target: str, words: str = "", unless: tuple[type[StoreError], ...] = ()
+) -> Iterator[None]:
+    """Steps of which each may be the last that was made: what fails is told as what has to go on.
+
+    Args:
+        source: the store that the session is in.
+        target: the name of the other one.
+        words: what the command to go on with has besides.
+        unless: errors after which nothing was changed.
+
+    Raises:
+        MoveRefused: a store failed.
+    """
     try:
-        yield owned
-    finally:
-        with suppress(StoreError):  # it ends by itself
-            do(engine, ReleaseLease(owned.id, owned.lease_token))
+        yield
+    except unless:
+        raise
+    except StoreError as error:
+        raise MoveRefused(
+            "move_interrupted",
+            f"{error}; nothing is lost, and the session can start at most in one of {source.name} and {target}: go on "
+            f"with the same command{words}, when both answer",
+        ) from error
+
+
+def holder(source: Engine, target: str, row: SessionRow) -> str:
+    """Who has the leases: the same for every attempt, so that the next one gets what this one has left."""
+    return f"a move of session {row.id} from {source.name} to {target}"
+
+
+def has_arrived(target: Engine, row: SessionRow, left: dict[str, Any]) -> bool:
+    """Whether a destination has let just this state go; it may have run with it since."""
+    note = target.move_note(note_key("arrived", left["session"]))
+    return note is not None and note["session"] == row.id and note["state"] == left["state"]
+
+
+def never_arrived(source: Engine, target: Engine, row: SessionRow) -> MoveRefused:
+    """The source has given its state up, and what should have it does not know of it."""
+    return MoveRefused(
+        "move_incomplete",
+        f"the session has left {source.name}, and {target.name} does not know of it: bring the right database back; if "
+        f"it is lost for good, and the session runs nowhere, wactl restore-auth --unretire {row.name} brings it back "
+        "here as from an old backup",
+    )
+
+
+def moves_elsewhere(source: Engine, row: SessionRow, note: dict[str, Any]) -> MoveRefused:
+    """A move to another store comes first."""
+    return MoveRefused(
+        "move_elsewhere",
+        f"a move of session {row.name!r} from {source.name} to {note['store']} has not ended: end it, or give it up "
+        "with --abort, and name that store as there",
+    )
 
 
 def put_imported(
