@@ -30,6 +30,7 @@ from waD.control.types import CheckReport, ConfigList, DaemonInfo, ReloadResult
 from waD.daemon import CLOCK, STORE_PARTS
 from waD.events.log import EventLog
 from waD.session.doors import Doors
+from waD.session.holders import own_holder
 from waD.session.manager import Manager
 from waD.session.network import NetworkDoors
 from waD.session.retention import store_settings
@@ -119,9 +120,8 @@ def compose(store: Store, settings: Settings) -> Manager:
     def doors(name: str) -> Doors:
         return NetworkDoors(lambda: settings.session(name), CLOCK, versions=versions)
 
-    holder = f"wactl, pid {os.getpid()} on {socket.gethostname()}"
     manager = Manager(
-        store, EventLog(store), lambda: settings, doors, CLOCK, holder, program=f"waD {__version__}"
+        store, EventLog(store), lambda: settings, doors, CLOCK, own_holder(), program=f"waD {__version__}"
     )
     manager.roster.asleep = True
     return manager
