@@ -18,7 +18,7 @@ def fetching(files: Fetching) -> Fetch:
             media_key=reference.mediaKey,
             file_sha256=reference.fileSha256,
             enc_sha256=reference.fileEncSha256,
-            length=reference.fileSizeBytes if reference.HasField("fileSizeBytes") else None,
+            length=None,  # whether fileSizeBytes counts the file or its content is not known; both hashes are checked
         )
         try:
             return await files.fetch(blob, "md-app-state", MAX_FILE_SIZE)
