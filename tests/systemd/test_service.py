@@ -200,7 +200,7 @@ def test_a_secret_comes_encrypted(machine: Machine) -> None:
     """The other line of credentials.conf.example."""
     machine.write("/etc/waD/network.secret", '[network]\nproxy = "http://me:hunter2@127.0.0.1:9"\n', 0o600)
     example = machine.path("/usr/share/doc/waD/credentials.conf.example").read_text()
-    plain, encrypted = "LoadCredential=", "#LoadCredentialEncrypted="
+    plain, encrypted = "LoadCredential=network", "#LoadCredentialEncrypted=network"
     text = example.replace(f"\n{plain}", f"\n#{plain}").replace(encrypted, encrypted[1:])
     machine.write("/etc/systemd/system/waD.service.d/credentials.conf", text)
     machine.run("mkdir", "-p", "/etc/credstore.encrypted")
