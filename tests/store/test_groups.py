@@ -115,3 +115,20 @@ async def test_a_reset_and_units_in_one_group(store: Store, state: SessionState)
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, False, False, True]
     assert len(await store.seals(name)) == 1
     await is_sound(store, state, 6)
+
+
+async def test_a_unit_without_keys_behind_a_reset_and_another_owner(
+    store: Store, state: SessionState
+) -> None:
+    """The head that is not written yet goes on to the unit's version all the same."""
+    name, token = state.session_id, state.row.lease_token
+    without = Unit()
+    without.event("message:new", {"n": 1})
+    outcomes = await write(
+        store,
+        ResetAuth(name, token, b'{"n":5}'),
+        ReleaseLease(name, token),
+        CommitUnit(name, token + 1, without),
+    )
+    assert isinstance(outcomes[2], Committed)
+    assert (await store.read(store.engine.auth_state, name)).creds == b'{"n":5}'

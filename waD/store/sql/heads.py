@@ -210,8 +210,11 @@ class Heads:
         if at.phase not in WRITES_SNAPSHOT:
             return
         head = self._heads.get(at.session_id)
-        if head is not None and head.token == at.token and head.epoch == at.epoch:
+        # One that is not written yet is of this very transaction: nobody can have come between.
+        ours = head is not None and (head.token == at.token or at.session_id in self._dirty)
+        if head is not None and ours and head.epoch == at.epoch:
             self._note(at.session_id)
+            head.token = at.token
             if not head.stored or (head.epoch, head.version) == (at.epoch, at.version - 1):
                 head.version = at.version
                 self._dirty.add(at.session_id)
