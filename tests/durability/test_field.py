@@ -16,8 +16,8 @@ from tests.durability.forking import ForkedDaemon, running_template
 from tests.store.postgres_server import Server, binaries, running_server
 from waD.sandbox import run_sandbox
 
-KILLS: Final = 200
-SERVER_KILLS: Final = 60
+KILLS: Final = 160
+SERVER_KILLS: Final = 40
 MANY_KILLS: Final = 10_000
 USUAL_SEED: Final = 7
 

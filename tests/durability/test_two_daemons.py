@@ -19,7 +19,7 @@ from waD.sandbox import Sandbox, run_sandbox
 
 LEASE_S: Final = 10.0
 SLACK_S: Final = 5.0
-TURNS: Final = 5
+TURNS: Final = 4
 SESSIONS: Final = 4
 MANY_TURNS: Final = 100
 MANY_SESSIONS: Final = 10

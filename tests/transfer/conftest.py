@@ -19,7 +19,11 @@ def server() -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(params=["sqlite-sqlite", "sqlite-postgres", "postgres-sqlite", "postgres-postgres"])
+WAYS = ("sqlite-sqlite", "sqlite-postgres", "postgres-sqlite")
+"""Every engine on either side; the fourth way has no more to show than time to take."""
+
+
+@pytest.fixture(params=[*WAYS, pytest.param("postgres-postgres", marks=pytest.mark.soak)])
 def ways(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Opening, Opening]:
     """How source and destination are opened."""
 
